@@ -1,0 +1,304 @@
+//! The Kubernetes client: found as kubectl finds it, measured in one layer, bounded in every call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tower::{Layer, Service};
+
+use crate::metrics::{ClientMetrics, RequestLabel, VerbLabel};
+
+/// How long one call to the API server may take. kube itself never gives up on a read; the recovery budget
+/// is five seconds, and a call that took all of it is better made again.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where to find the API server.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct KubeArgs {
+    /// Path of the kubeconfig file [default: $KUBECONFIG, then ~/.kube/config, then the pod's service account]
+    #[arg(
+        long,
+        env = "DIEGO_KUBECONFIG",
+        value_name = "FILE",
+        help_heading = "Kubernetes"
+    )]
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// Context of the kubeconfig to use [default: its current context]
+    #[arg(
+        long,
+        env = "DIEGO_CONTEXT",
+        value_name = "NAME",
+        help_heading = "Kubernetes"
+    )]
+    pub context: Option<String>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig can't be used.
+    #[error(
+        "the Kubernetes configuration can't be used: {0}; set --kubeconfig or $KUBECONFIG to a valid file"
+    )]
+    Config(String),
+    /// The API server does not answer.
+    #[error(
+        "the API server {server} does not answer: {problem}; check --kubeconfig, --context and that the server runs"
+    )]
+    Unreachable {
+        /// Its URL.
+        server: String,
+        /// What was tried and failed.
+        problem: String,
+    },
+    /// The CRDs are not there.
+    #[error(
+        "the API server {server} does not serve {missing}: install the CRDs first, with `diego crds | kubectl apply --server-side -f -`"
+    )]
+    NoCrds {
+        /// Its URL.
+        server: String,
+        /// The first kind that is missing.
+        missing: String,
+    },
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// When no usable configuration is found.
+pub async fn config(args: &KubeArgs) -> Result<Config, ConnectError> {
+    let options = KubeConfigOptions {
+        context: args.context.clone(),
+        ..Default::default()
+    };
+    let wrong = |error: &dyn std::fmt::Display| ConnectError::Config(error.to_string());
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|error| wrong(&error))?
+        }
+        None if args.context.is_some() => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| wrong(&error))?,
+        None => Config::infer().await.map_err(|error| wrong(&error))?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(2));
+    // Longer than any watch lives (20 s), so that a dead connection never holds a call for ever.
+    config.read_timeout = Some(Duration::from_secs(30));
+    config.write_timeout = Some(CALL_TIMEOUT);
+    // Every caller decides again on what is stored before it retries.
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// A client of its own, with its own connections.
+///
+/// # Errors
+/// When the configuration can't be turned into a client.
+pub fn build(config: &Config, metrics: &ClientMetrics) -> Result<Client, ConnectError> {
+    let host = config.cluster_url.host().unwrap_or_default().to_owned();
+    let layer = MeasureLayer {
+        metrics: metrics.clone(),
+        host,
+    };
+    let builder = ClientBuilder::try_from(config.clone())
+        .map_err(|error| ConnectError::Config(error.to_string()))?;
+    Ok(builder.with_layer(&layer).build())
+}
+
+/// Asks the API server for its version and our kinds, so that a program that can't work ends at its start.
+///
+/// # Errors
+/// When the server does not answer or does not serve the kinds.
+pub async fn check(config: &Config, client: &Client) -> Result<(), ConnectError> {
+    let server = config.cluster_url.to_string();
+    let unreachable = |problem: String| ConnectError::Unreachable {
+        server: server.clone(),
+        problem,
+    };
+    let version = format!("{}/{}", crate::api::GROUP, crate::api::VERSION);
+    let call = client.list_api_group_resources(&version);
+    let group = match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Err(_) => return Err(unreachable(format!("no answer within {CALL_TIMEOUT:?}"))),
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
+            return Err(ConnectError::NoCrds {
+                server,
+                missing: crate::api::GROUP.into(),
+            });
+        }
+        Ok(Err(error)) => return Err(unreachable(error.to_string())),
+        Ok(Ok(group)) => group,
+    };
+    for kind in ["cells", "desiredlrps", "actuallrps", "tasks"] {
+        if !group.resources.iter().any(|resource| resource.name == kind) {
+            return Err(ConnectError::NoCrds {
+                server,
+                missing: format!("{kind}.{}", crate::api::GROUP),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The address from which this machine reaches the API server: the one under which others of the cluster
+/// reach this machine.
+///
+/// # Errors
+/// When there is no way to the API server's address.
+pub fn own_address(config: &Config) -> Result<String, ConnectError> {
+    let server = config.cluster_url.to_string();
+    let unreachable = |error: std::io::Error| ConnectError::Unreachable {
+        server: server.clone(),
+        problem: error.to_string(),
+    };
+    let host = config
+        .cluster_url
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    let any = if host.contains(':') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
+    // Connecting a datagram socket sends nothing: it only asks the routing table.
+    let socket = std::net::UdpSocket::bind(any).map_err(unreachable)?;
+    socket.connect((host.as_str(), port)).map_err(unreachable)?;
+    Ok(socket.local_addr().map_err(unreachable)?.ip().to_string())
+}
+
+/// Why a bounded call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time: whether it took effect is unknown.
+    #[error("no answer from the API server within {CALL_TIMEOUT:?}")]
+    Timeout,
+    /// The API server, or the way to it, said no.
+    #[error("{}", brief(.0))]
+    Kube(#[from] kube::Error),
+}
+
+impl CallError {
+    /// The object is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_not_found())
+    }
+
+    /// Somebody else wrote first.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_conflict())
+    }
+
+    /// The object is there already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_already_exists())
+    }
+
+    /// The label `outcome` of the metric of writes.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            CallError::Timeout => "timeout",
+            error if error.is_conflict() => "conflict",
+            CallError::Kube(_) => "error",
+        }
+    }
+}
+
+/// The server's own words where there are any; kube repeats them three times over.
+pub(crate) fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Runs a call under [`CALL_TIMEOUT`].
+///
+/// # Errors
+/// The call's own error, or that it took too long.
+pub async fn bounded<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(CallError::Timeout),
+    }
+}
+
+/// Counts and times every request of a client.
+#[derive(Clone)]
+struct MeasureLayer {
+    metrics: ClientMetrics,
+    host: String,
+}
+
+impl<S> Layer<S> for MeasureLayer {
+    type Service = Measure<S>;
+
+    fn layer(&self, inner: S) -> Measure<S> {
+        Measure {
+            inner,
+            metrics: self.metrics.clone(),
+            host: self.host.clone(),
+        }
+    }
+}
+
+/// The service of [`MeasureLayer`].
+#[derive(Clone)]
+struct Measure<S> {
+    inner: S,
+    metrics: ClientMetrics,
+    host: String,
+}
+
+impl<S, B> Service<Request<Body>> for Measure<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = request.method().to_string();
+        let (metrics, host) = (self.metrics.clone(), self.host.clone());
+        let sent = Instant::now();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let result = answer.await;
+            let code = match &result {
+                Ok(response) => response.status().as_str().to_owned(),
+                Err(_) => "<error>".to_owned(),
+            };
+            let verb = VerbLabel {
+                verb: method.clone(),
+                host: host.clone(),
+            };
+            metrics
+                .duration
+                .get_or_create(&verb)
+                .observe(sent.elapsed().as_secs_f64());
+            metrics
+                .requests
+                .get_or_create(&RequestLabel { code, method, host })
+                .inc();
+            result
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! The command line: flags per program, checked together before anything starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::{Capacity, ExecutorKind, quantity};
+use crate::client::KubeArgs;
+use crate::presence::etcd::EtcdConfig;
+use crate::telemetry::LogFormat;
+
+/// How often a rep compares what runs with what is recorded, beside every event (Diego's `polling_interval`).
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Diego on Kubernetes: the work of a lost Cell runs elsewhere about five seconds later.
+///
+/// Every flag can also be set by the environment variable given with it.
+#[derive(Debug, Parser)]
+#[command(name = "diego", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to run.
+    #[command(subcommand)]
+    pub program: Program,
+}
+
+/// The programs in this binary.
+#[derive(Debug, Subcommand)]
+pub enum Program {
+    /// Place LRPs and Tasks on Cells, and react at once when a Cell is lost
+    Controller(ControllerArgs),
+    /// Register this machine as a Cell, keep its presence and run its work
+    Rep(RepArgs),
+    /// Print the CRDs as YAML
+    Crds(CrdsArgs),
+    /// Run one command and kill all it started when the rep is gone (started by the rep itself)
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+/// Flags of both long-running programs.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// The store that keeps the Cells' presence
+    #[arg(
+        long,
+        env = "DIEGO_PRESENCE",
+        value_enum,
+        default_value = "etcd",
+        help_heading = "Presence"
+    )]
+    pub presence: PresenceKind,
+    /// Client URLs of the presence etcd, comma separated
+    #[arg(
+        long,
+        env = "DIEGO_ETCD_ENDPOINTS",
+        value_name = "URL,...",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2379",
+        help_heading = "Presence"
+    )]
+    pub etcd_endpoints: Vec<String>,
+    /// PEM file with the certificate authority of the etcd servers
+    #[arg(
+        long,
+        env = "DIEGO_ETCD_CA",
+        value_name = "FILE",
+        help_heading = "Presence"
+    )]
+    pub etcd_ca: Option<PathBuf>,
+    /// PEM file with the client certificate for etcd; needs --etcd-key
+    #[arg(
+        long,
+        env = "DIEGO_ETCD_CERT",
+        value_name = "FILE",
+        requires = "etcd_key",
+        help_heading = "Presence"
+    )]
+    pub etcd_cert: Option<PathBuf>,
+    /// PEM file with the key of the client certificate; needs --etcd-cert
+    #[arg(
+        long,
+        env = "DIEGO_ETCD_KEY",
+        value_name = "FILE",
+        requires = "etcd_cert",
+        help_heading = "Presence"
+    )]
+    pub etcd_key: Option<PathBuf>,
+    /// Where to find the API server.
+    #[command(flatten)]
+    pub kube: KubeArgs,
+    /// Address and port of /metrics; port 0 takes a free one
+    #[arg(
+        long,
+        env = "DIEGO_METRICS_ADDR",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8080",
+        help_heading = "Serving"
+    )]
+    pub metrics_addr: SocketAddr,
+    /// Address and port of /healthz, /livez and /readyz; port 0 takes a free one
+    #[arg(
+        long,
+        env = "DIEGO_HEALTH_ADDR",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8081",
+        help_heading = "Serving"
+    )]
+    pub health_addr: SocketAddr,
+    /// How log lines look; RUST_LOG chooses which there are
+    #[arg(
+        long,
+        env = "DIEGO_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Serving"
+    )]
+    pub log_format: LogFormat,
+}
+
+impl CommonArgs {
+    /// The presence store's connection settings.
+    pub fn etcd(&self) -> EtcdConfig {
+        EtcdConfig {
+            endpoints: self.etcd_endpoints.clone(),
+            ca: self.etcd_ca.clone(),
+            cert: self.etcd_cert.clone(),
+            key: self.etcd_key.clone(),
+        }
+    }
+}
+
+/// The presence stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PresenceKind {
+    /// Leases in etcd: a renewal writes nothing to disk
+    Etcd,
+}
+
+/// Flags of `diego controller`.
+#[derive(Debug, Clone, Args)]
+pub struct ControllerArgs {
+    /// Flags of both programs.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Seconds between two passes over the same object: the safety net for missed watch events
+    #[arg(long, env = "DIEGO_CONVERGENCE_INTERVAL_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Convergence")]
+    pub convergence_interval_seconds: u64,
+    /// Writes to the API server that one recovery or reconcile has under way at once
+    #[arg(long, env = "DIEGO_WRITE_CONCURRENCY", value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024), help_heading = "Convergence")]
+    pub write_concurrency: u64,
+    /// Seconds after which a Task that found no Cell fails
+    #[arg(long, env = "DIEGO_EXPIRE_PENDING_TASK_SECONDS", value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Convergence")]
+    pub expire_pending_task_seconds: u64,
+    /// Do not watch presences: lost Cells are then found by the convergence passes alone. For drills that
+    /// show the safety net at work
+    #[arg(
+        long,
+        env = "DIEGO_DISABLE_PRESENCE_WATCH",
+        help_heading = "Convergence"
+    )]
+    pub disable_presence_watch: bool,
+}
+
+/// Flags of `diego rep`.
+#[derive(Debug, Clone, Args)]
+pub struct RepArgs {
+    /// Flags of both programs.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Name of this Cell, unique among all Cells: lower-case letters, digits and '-', at most 63
+    #[arg(long, env = "DIEGO_CELL_ID", value_name = "NAME", value_parser = cell_id, help_heading = "Cell")]
+    pub cell_id: String,
+    /// Failure domain this Cell stands in
+    #[arg(long, env = "DIEGO_ZONE", value_name = "NAME", default_value = "default", value_parser = zone, help_heading = "Cell")]
+    pub zone: String,
+    /// Seconds after its last renewal at which the Cell counts as lost (PRESENCE_TTL)
+    #[arg(long, env = "DIEGO_PRESENCE_TTL_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600), help_heading = "Cell")]
+    pub presence_ttl_seconds: u32,
+    /// What runs the work: child processes of this program, or Pods that the controller makes
+    #[arg(
+        long,
+        env = "DIEGO_EXECUTOR",
+        value_enum,
+        default_value = "process",
+        help_heading = "Cell"
+    )]
+    pub executor: ExecutorArg,
+    /// Name of the Kubernetes node, with --executor pods
+    #[arg(
+        long,
+        env = "DIEGO_NODE_NAME",
+        value_name = "NAME",
+        help_heading = "Cell"
+    )]
+    pub node_name: Option<String>,
+    /// Memory offered to instances and Tasks, such as 4Gi [default: the machine's]
+    #[arg(long, env = "DIEGO_MEMORY", value_name = "QUANTITY", value_parser = parse_quantity, help_heading = "Cell")]
+    pub memory: Option<String>,
+    /// Disk offered to instances and Tasks, such as 100Gi
+    #[arg(long, env = "DIEGO_DISK", value_name = "QUANTITY", default_value = "10Gi", value_parser = parse_quantity, help_heading = "Cell")]
+    pub disk: String,
+    /// Instances and Tasks at once
+    #[arg(long, env = "DIEGO_MAX_CONTAINERS", value_name = "COUNT", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000), help_heading = "Cell")]
+    pub max_containers: i32,
+    /// Tags that work must carry to be placed here, comma separated
+    #[arg(
+        long,
+        env = "DIEGO_PLACEMENT_TAGS",
+        value_name = "TAG,...",
+        value_delimiter = ',',
+        help_heading = "Cell"
+    )]
+    pub placement_tags: Vec<String>,
+    /// Tags that work may carry to be placed here, comma separated
+    #[arg(
+        long,
+        env = "DIEGO_OPTIONAL_PLACEMENT_TAGS",
+        value_name = "TAG,...",
+        value_delimiter = ',',
+        help_heading = "Cell"
+    )]
+    pub optional_placement_tags: Vec<String>,
+    /// Address at which instances of this Cell are reached [default: the one this machine reaches the API
+    /// server from]
+    #[arg(
+        long,
+        env = "DIEGO_ADDRESS",
+        value_name = "HOST",
+        help_heading = "Cell"
+    )]
+    pub address: Option<String>,
+    /// Directory for the Cell's identity and its instances' files; not shared with another rep
+    #[arg(
+        long,
+        env = "DIEGO_WORK_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/diego/rep",
+        help_heading = "Cell"
+    )]
+    pub work_dir: PathBuf,
+    /// Seconds that a graceful stop waits for the work to be moved away
+    #[arg(long, env = "DIEGO_EVACUATION_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400), help_heading = "Cell")]
+    pub evacuation_timeout_seconds: u64,
+}
+
+impl RepArgs {
+    /// What the Cell offers.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            memory: self.memory.clone().unwrap_or_else(machine_memory),
+            disk: self.disk.clone(),
+            containers: self.max_containers,
+        }
+    }
+
+    /// How long a graceful stop waits.
+    pub fn evacuation_timeout(&self) -> Duration {
+        Duration::from_secs(self.evacuation_timeout_seconds)
+    }
+}
+
+/// The executors, as flags name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExecutorArg {
+    /// Child processes of the rep
+    Process,
+    /// Pods on this node: the rep keeps the presence only
+    Pods,
+}
+
+impl From<ExecutorArg> for ExecutorKind {
+    fn from(arg: ExecutorArg) -> Self {
+        match arg {
+            ExecutorArg::Process => ExecutorKind::Process,
+            ExecutorArg::Pods => ExecutorKind::Pods,
+        }
+    }
+}
+
+/// Flags of `diego crds`.
+#[derive(Debug, Clone, Args)]
+pub struct CrdsArgs {
+    /// Write one file per kind into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `diego supervise`.
+#[derive(Debug, Clone, Args)]
+pub struct SuperviseArgs {
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+fn cell_id(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 63;
+    let letters = text
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if fits && letters && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("a Cell's name must be 1 to 63 lower-case letters, digits or '-', and must not begin or end with '-'".into())
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    if (1..=63).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a zone must be 1 to 63 characters long".into())
+    }
+}
+
+fn parse_quantity(text: &str) -> Result<String, String> {
+    match quantity::bytes(text)? {
+        0 => Err("must be more than 0".into()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The machine's memory, from /proc/meminfo; 1Gi where it can't be read.
+fn machine_memory() -> String {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<i64>().ok()
+        });
+    total.map_or_else(|| "1Gi".to_owned(), |kib| format!("{}Mi", kib / 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_a_program_has_its_environment_variable() {
+        for program in ["controller", "rep"] {
+            let command = Cli::command();
+            let program = command.find_subcommand(program).unwrap();
+            for arg in program
+                .get_arguments()
+                .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+            {
+                let flag = arg.get_long().unwrap().to_uppercase().replace('-', "_");
+                let env = arg
+                    .get_env()
+                    .unwrap_or_else(|| panic!("--{flag} has no variable"));
+                assert_eq!(env.to_str().unwrap(), format!("DIEGO_{flag}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_value_names_flag_value_and_remedy() {
+        let wrong = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
+        let message = wrong(&["diego", "rep", "--cell-id", "Cell_1"]);
+        assert!(
+            message.contains("Cell_1")
+                && message.contains("--cell-id")
+                && message.contains("lower-case"),
+            "{message}"
+        );
+        let message = wrong(&["diego", "rep", "--cell-id", "a", "--memory", "lots"]);
+        assert!(
+            message.contains("lots") && message.contains("--memory") && message.contains("512Mi"),
+            "{message}"
+        );
+        let message = wrong(&["diego", "controller", "--convergence-interval-seconds", "0"]);
+        assert!(
+            message.contains("--convergence-interval-seconds") && message.contains("1..=3600"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! From the watches into the world, and on to whoever has to look at the change.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, reflector};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::watch;
+
+use crate::api::{ActualLRP, ActualLRPState, Cell, DesiredLRP, Task, TaskState};
+use crate::converge::world::{Key, Lrp};
+use crate::watching;
+
+use super::context::{Context, locked};
+use super::convert::{self, key};
+
+/// Dirty sets are looked at this often: changes that only counts depend on.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// What changed and is looked at with the next flush.
+#[derive(Default)]
+pub struct Dirty {
+    desired: Mutex<HashSet<Key>>,
+    room: Mutex<bool>,
+}
+
+/// Passes collected changes on, for ever.
+pub async fn flush(context: Arc<Context>, dirty: Arc<Dirty>) {
+    let mut tick = tokio::time::interval(FLUSH);
+    loop {
+        tick.tick().await;
+        let desired = std::mem::take(&mut *locked(&dirty.desired));
+        for key in desired {
+            context.wake_desired(&key);
+        }
+        if std::mem::take(&mut *locked(&dirty.room)) {
+            context.wake_waiting();
+        }
+    }
+}
+
+/// Which kinds were listed.
+#[derive(Clone)]
+pub struct Listed {
+    kinds: Arc<watch::Sender<usize>>,
+}
+
+impl Listed {
+    /// Nothing was listed yet.
+    pub fn new() -> Self {
+        Listed {
+            kinds: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Waits until all four kinds were listed once.
+    pub async fn all(&self) {
+        let mut kinds = self.kinds.subscribe();
+        let _ = kinds.wait_for(|kinds| *kinds >= 4).await;
+    }
+}
+
+impl Default for Listed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All that happens to one kind, without the managed fields, which only cost memory.
+fn watch_kind<K>(client: &Client, listed: &Listed) -> BoxStream<'static, Event<K>>
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let mut first = Some(listed.clone());
+    watching::events(Api::<K>::all(client.clone()), watcher::Config::default())
+        .map(move |event| {
+            if matches!(event, Event::InitDone)
+                && let Some(listed) = first.take()
+            {
+                listed.kinds.send_modify(|kinds| *kinds += 1);
+            }
+            event.modify(|object| object.managed_fields_mut().clear())
+        })
+        .boxed()
+}
+
+/// A stream for a Controller: what was applied, after the store and the world have it.
+fn reflected<K>(
+    items: impl Stream<Item = Event<K>> + Send + 'static,
+    writer: Writer<K>,
+) -> BoxStream<'static, Result<K, watcher::Error>>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    items.map(Ok).reflect(writer).applied_objects().boxed()
+}
+
+/// The Cells.
+pub fn cells(
+    context: &Arc<Context>,
+    client: &Client,
+    listed: &Listed,
+) -> (
+    reflector::Store<Cell>,
+    BoxStream<'static, Result<Cell, watcher::Error>>,
+) {
+    let (reader, writer) = reflector::store();
+    let context = context.clone();
+    let mut live = HashSet::new();
+    let items = watch_kind::<Cell>(client, listed).inspect(move |event| match event {
+        Event::Init => live.clear(),
+        Event::InitApply(cell) => {
+            live.insert(cell.name_any());
+            context.world(|world| world.put_cell(&cell.name_any(), convert::cell(cell)));
+        }
+        Event::InitDone => {
+            let gone = context.world(|world| world.retain_cells(&live));
+            gone.iter()
+                .for_each(|name| cell_object_gone(&context, name));
+        }
+        Event::Apply(cell) => {
+            context.world(|world| world.put_cell(&cell.name_any(), convert::cell(cell)));
+        }
+        Event::Delete(cell) => {
+            let uid = cell.uid().unwrap_or_default();
+            if context.world(|world| world.remove_cell(&cell.name_any(), &uid)) {
+                cell_object_gone(&context, &cell.name_any());
+            }
+        }
+    });
+    // What only the controller itself writes needs no look.
+    let stream = reflected(items, writer)
+        .predicate_filter(kube::runtime::predicates::generation, Default::default())
+        .boxed();
+    (reader, stream)
+}
+
+/// Somebody deleted the Cell's object: its work is looked at, which asks for its presence first.
+fn cell_object_gone(context: &Context, name: &str) {
+    tracing::info!(cell = name, "the Cell's object is gone");
+    let (processes, tasks) = context.world(|world| {
+        let load = world.load(name).cloned().unwrap_or_default();
+        let process = |key: &Key| {
+            world
+                .lrp(key)
+                .map(|lrp| Key::new(&*key.namespace, &*lrp.process))
+        };
+        (
+            load.lrps.iter().filter_map(process).collect::<HashSet<_>>(),
+            load.tasks,
+        )
+    });
+    processes.iter().for_each(|key| context.wake_desired(key));
+    tasks.iter().for_each(|key| context.wake_task(key));
+}
+
+/// The DesiredLRPs.
+pub fn desired(
+    context: &Arc<Context>,
+    client: &Client,
+    listed: &Listed,
+) -> (
+    reflector::Store<DesiredLRP>,
+    BoxStream<'static, Result<DesiredLRP, watcher::Error>>,
+) {
+    let (reader, writer) = reflector::store();
+    let context = context.clone();
+    let mut live = HashSet::new();
+    let put = {
+        let context = context.clone();
+        move |object: &DesiredLRP| {
+            context.world(|world| {
+                let record = convert::desired(object, world);
+                world.put_desired(&key(object), record)
+            });
+        }
+    };
+    let items = watch_kind::<DesiredLRP>(client, listed).inspect(move |event| match event {
+        Event::Init => live.clear(),
+        Event::InitApply(object) => {
+            live.insert(key(object));
+            put(object);
+        }
+        Event::InitDone => {
+            context.world(|world| world.retain_desired(&live));
+        }
+        Event::Apply(object) => put(object),
+        Event::Delete(object) => {
+            let uid = object.uid().unwrap_or_default();
+            context.world(|world| world.remove_desired(&key(object), &uid));
+        }
+    });
+    let stream = reflected(items, writer)
+        .predicate_filter(kube::runtime::predicates::generation, Default::default())
+        .boxed();
+    (reader, stream)
+}
+
+/// The Tasks.
+pub fn tasks(
+    context: &Arc<Context>,
+    dirty: &Arc<Dirty>,
+    client: &Client,
+    listed: &Listed,
+) -> (
+    reflector::Store<Task>,
+    BoxStream<'static, Result<Task, watcher::Error>>,
+) {
+    let (reader, writer) = reflector::store();
+    let (context, dirty) = (context.clone(), dirty.clone());
+    let mut since = 0;
+    let put = {
+        let (context, dirty) = (context.clone(), dirty.clone());
+        move |object: &Task| {
+            context.world(|world| {
+                let record = convert::task(object, world);
+                world.put_task(&key(object), record);
+            });
+            if object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.state == TaskState::Completed)
+            {
+                *locked(&dirty.room) = true;
+            }
+        }
+    };
+    let items = watch_kind::<Task>(client, listed).inspect(move |event| match event {
+        Event::Init => since = context.world(|world| world.begin_relist()),
+        Event::InitApply(object) | Event::Apply(object) => put(object),
+        Event::InitDone => {
+            context.world(|world| world.end_task_relist(since));
+        }
+        Event::Delete(object) => {
+            let uid = object.uid().unwrap_or_default();
+            context.world(|world| world.remove_task(&key(object), &uid));
+            *locked(&dirty.room) = true;
+        }
+    });
+    (reader, reflected(items, writer))
+}
+
+/// The ActualLRPs: there may be very many, so only the trimmed records in the world are kept.
+pub async fn actual_lrps(context: Arc<Context>, dirty: Arc<Dirty>, client: Client, listed: Listed) {
+    let mut items = watch_kind::<ActualLRP>(&client, &listed);
+    let mut since = 0;
+    while let Some(event) = items.next().await {
+        match event {
+            Event::Init => since = context.world(|world| world.begin_relist()),
+            Event::InitApply(object) | Event::Apply(object) => put_lrp(&context, &dirty, &object),
+            Event::InitDone => {
+                let gone = context.world(|world| world.end_lrp_relist(since));
+                gone.iter()
+                    .for_each(|(key, lrp)| lrp_gone(&context, &dirty, key, lrp));
+            }
+            Event::Delete(object) => {
+                let (key, uid) = (key(&object), object.uid().unwrap_or_default());
+                context.world(|world| world.remove_lrp(&key, &uid));
+                lrp_gone(&context, &dirty, &key, &convert::lrp(&object));
+            }
+        }
+    }
+}
+
+fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
+    let key = key(object);
+    let record = convert::lrp(object);
+    let process = Key::new(&*key.namespace, &*record.process);
+    let (state, is_placed) = (record.status.state, record.status.cell_name.is_some());
+    context.world(|world| world.put_lrp(&key, record));
+    if state == ActualLRPState::Running
+        && let Some(down) = context.note_up(&key)
+    {
+        context.metrics.downtime.observe(down.as_secs_f64());
+    }
+    match state {
+        // Something is to be done about it now.
+        ActualLRPState::Crashed => context.wake_desired(&process),
+        ActualLRPState::Unclaimed if !is_placed => context.wake_desired(&process),
+        // Only the counts change.
+        ActualLRPState::Unclaimed | ActualLRPState::Claimed | ActualLRPState::Running => {
+            locked(&dirty.desired).insert(process);
+        }
+    }
+}
+
+fn lrp_gone(context: &Context, dirty: &Dirty, key: &Key, lrp: &Lrp) {
+    context.note_up(key);
+    *locked(&dirty.room) = true;
+    context.wake_desired(&Key::new(&*key.namespace, &*lrp.process));
+}

@@ -1,0 +1,178 @@
+//! The controller: watches feed the world, lanes act on it.
+//!
+//! The fast lane ([`recovery`]) belongs to lost Cells alone and has a client of its own. The slow lanes
+//! ([`reconcile`]) are kube-runtime controllers that are woken by changes and, as the safety net, look at
+//! every object once per convergence interval. Both come to the same rules through [`execute::converge`].
+
+pub mod context;
+mod convert;
+mod events;
+mod execute;
+mod feed;
+mod gauges;
+mod ledger;
+mod load;
+mod reconcile;
+mod recovery;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc as trigger;
+use k8s_openapi::jiff::SignedDuration;
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::{Client, Config};
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{self, ConnectError};
+use crate::config::ControllerArgs;
+use crate::converge::plan::Rules;
+use crate::metrics::{ClientMetrics, ControllerMetrics};
+use crate::presence::PresenceStore;
+use crate::presence::etcd::EtcdStore;
+use crate::presence::watcher;
+
+use context::{Context, Lane, Parts, Triggers};
+use feed::{Dirty, Listed};
+
+/// Failed reconciles are looked at again after this long.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Presence events that may wait; a mass loss of a thousand Cells fits.
+const PRESENCE_QUEUE: usize = 4096;
+
+/// Why the controller could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
+    /// No presence store.
+    #[error(transparent)]
+    Presence(#[from] crate::presence::etcd::ConnectError),
+}
+
+/// Runs the controller until `stop`. `ready` becomes true when all kinds are listed.
+///
+/// # Errors
+/// When the API server or the presence store can't be reached at the start, or the CRDs are missing.
+pub async fn run(
+    args: &ControllerArgs,
+    config: &Config,
+    registry: &mut Registry,
+    ready: watch::Sender<bool>,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + use<>, StartError> {
+    let metrics = ControllerMetrics::new(registry);
+    let client_metrics = ClientMetrics::new(registry);
+    let slow = client::build(config, &client_metrics)?;
+    let fast = client::build(config, &client_metrics)?;
+    client::check(config, &slow).await?;
+    let store = Arc::new(EtcdStore::connect(args.common.etcd()).await?);
+
+    let (events, publisher) = events::EventSink::new(slow.clone(), metrics.events_dropped.clone());
+    let (cells, cell_triggers) = trigger::unbounded();
+    let (desired, desired_triggers) = trigger::unbounded();
+    let (tasks, task_triggers) = trigger::unbounded();
+    let synced = ready.subscribe();
+    let permits = args.write_concurrency as usize;
+    let lane = |client: Client| Lane {
+        client,
+        permits: Semaphore::new(permits),
+    };
+    let context = Context::new(Parts {
+        store: store.clone() as Arc<dyn PresenceStore>,
+        fast: lane(fast),
+        slow: lane(slow.clone()),
+        metrics: metrics.clone(),
+        events,
+        rules: Rules {
+            expire_pending_task: SignedDuration::from_secs(args.expire_pending_task_seconds as i64),
+        },
+        interval: Duration::from_secs(args.convergence_interval_seconds),
+        triggers: Triggers {
+            cells,
+            desired,
+            tasks,
+        },
+        synced,
+    });
+    gauges::register(registry, &context);
+    let args = args.clone();
+    Ok(async move {
+        let dirty = Arc::new(Dirty::default());
+        let listed = Listed::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(publisher);
+        if args.disable_presence_watch {
+            tracing::warn!(
+                "the presence watch is off: lost Cells are found by the convergence passes alone"
+            );
+        } else {
+            let (sender, receiver) = mpsc::channel(PRESENCE_QUEUE);
+            tasks.spawn(watcher::run(args.common.etcd(), sender, stop.clone()));
+            tasks.spawn(recovery::run(context.clone(), receiver));
+        }
+        tasks.spawn(feed::actual_lrps(
+            context.clone(),
+            dirty.clone(),
+            slow.clone(),
+            listed.clone(),
+        ));
+        tasks.spawn(feed::flush(context.clone(), dirty.clone()));
+        tasks.spawn(load::run(context.clone()));
+
+        let on_error = |error: &reconcile::Error| {
+            tracing::debug!(%error, "will be looked at again");
+            Action::requeue(RETRY)
+        };
+        let (reader, stream) = feed::cells(&context, &slow, &listed);
+        let controller = Controller::for_stream(stream, reader).reconcile_on(cell_triggers);
+        let stopped = stop.clone().cancelled_owned();
+        let cells = controller.graceful_shutdown_on(stopped).run(
+            reconcile::reconcile_cell,
+            move |_, error, _| on_error(error),
+            context.clone(),
+        );
+        tasks.spawn(cells.for_each(|_| std::future::ready(())));
+
+        let (reader, stream) = feed::desired(&context, &slow, &listed);
+        let controller = Controller::for_stream(stream, reader).reconcile_on(desired_triggers);
+        let stopped = stop.clone().cancelled_owned();
+        let desired = controller.graceful_shutdown_on(stopped).run(
+            reconcile::reconcile_desired,
+            move |_, error, _| on_error(error),
+            context.clone(),
+        );
+        tasks.spawn(desired.for_each(|_| std::future::ready(())));
+
+        let (reader, stream) = feed::tasks(&context, &dirty, &slow, &listed);
+        let controller = Controller::for_stream(stream, reader).reconcile_on(task_triggers);
+        let stopped = stop.clone().cancelled_owned();
+        let task = controller.graceful_shutdown_on(stopped).run(
+            reconcile::reconcile_task,
+            move |_, error, _| on_error(error),
+            context.clone(),
+        );
+        tasks.spawn(task.for_each(|_| std::future::ready(())));
+
+        tasks.spawn(async move {
+            listed.all().await;
+            tracing::info!("all kinds are listed: working");
+            ready.send_replace(true);
+            std::future::pending().await
+        });
+        tokio::select! {
+            () = stop.cancelled() => tracing::info!("stopping"),
+            ended = tasks.join_next() => {
+                // A lane that ended can't be started again from here; the process is.
+                tracing::error!(?ended, "a part of the controller ended");
+            }
+        }
+        tasks.shutdown().await;
+    })
+}

@@ -1,0 +1,276 @@
+//! The reconcilers of Cell, DesiredLRP and Task: woken by changes, and for every object once per interval.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+
+use crate::api::{Cell, CellState, DesiredLRP, Task};
+use crate::client::{CallError, bounded};
+use crate::converge::cell::{self, Observation, Source, Verdict};
+use crate::converge::plan::Scope;
+use crate::converge::status;
+use crate::metrics::{ControllerLabel, ResultLabel};
+use crate::presence::{PresencePhase, StoreError};
+
+use super::context::Context;
+use super::convert::key;
+use super::events::reference;
+use super::execute::{MANAGER, converge, status_patch};
+use super::ledger;
+use super::recovery::{Loss, recover};
+
+/// While the watch is heard it gets this long to tell of a loss itself before the resync acts.
+const WATCH_FIRST: Duration = Duration::from_secs(1);
+
+/// Why a reconcile is to be done again soon.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The presence store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Some writes did not succeed.
+    #[error("{0} writes did not succeed")]
+    Unfinished(u32),
+}
+
+/// Runs one reconcile and measures it.
+pub async fn measured(
+    context: &Context,
+    controller: &'static str,
+    reconcile: impl Future<Output = Result<Action, Error>>,
+) -> Result<Action, Error> {
+    let label = ControllerLabel { controller };
+    let workers = context.metrics.active_workers.get_or_create(&label).clone();
+    workers.inc();
+    let began = Instant::now();
+    let result = reconcile.await;
+    workers.dec();
+    context
+        .metrics
+        .reconcile_time
+        .get_or_create(&label)
+        .observe(began.elapsed().as_secs_f64());
+    let outcome = match &result {
+        Ok(_) => "requeue_after",
+        Err(error) => {
+            tracing::debug!(controller, %error, "a reconcile failed");
+            context.metrics.reconcile_errors.get_or_create(&label).inc();
+            "error"
+        }
+    };
+    context
+        .metrics
+        .reconciles
+        .get_or_create(&ResultLabel {
+            controller,
+            result: outcome,
+        })
+        .inc();
+    result
+}
+
+/// A Cell: does the ledger agree with the presence store, and does anything recorded on it need a move?
+pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<Action, Error> {
+    context.synced().await;
+    let name = object.name_any();
+    measured(&context, "cell", async {
+        let again = match context.store.get(&name).await? {
+            Some(presence) => {
+                judge_held(&context, &name, Observation::Held(presence)).await;
+                context.interval
+            }
+            None => absent(&context, &name).await,
+        };
+        let (tally, _) = follow_up(&context, &name).await;
+        if tally.unfinished > 0 {
+            return Err(Error::Unfinished(tally.unfinished));
+        }
+        let now = Timestamp::now();
+        context
+            .metrics
+            .last_resync
+            .set(now.as_millisecond() as f64 / 1000.0);
+        Ok(Action::requeue(again))
+    })
+    .await
+}
+
+/// The key is there: enters what is new about it into the ledger.
+async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) {
+    let written = ledger::write(context, &context.slow.client, name, |world, record| {
+        let now = Timestamp::now();
+        let verdict = cell::judge(record, &seen);
+        let mut status = cell::apply(record, &seen, verdict, None, now);
+        if record.status.actual_lrps.is_none() {
+            status::cell_load(world, name, &mut status);
+        }
+        (status != record.status).then_some((status, (verdict, record.status.state)))
+    })
+    .await;
+    let Some((record, (verdict, before))) = written else {
+        return;
+    };
+    let about = reference("Cell", None, name, &record.version.uid);
+    let epoch = record.status.epoch;
+    match (verdict, before) {
+        (Verdict::NewIncarnation, None) => {
+            tracing::info!(cell = name, epoch, "a Cell joined");
+            context.events.normal(
+                about,
+                "CellPresenceAcquired",
+                "Register",
+                "The Cell registered its presence.".into(),
+            );
+        }
+        (Verdict::NewIncarnation, Some(_)) => {
+            tracing::info!(
+                cell = name,
+                epoch,
+                "the Cell is back as a new incarnation: what it ran before is gone"
+            );
+            let note = "The Cell is back without its containers: its instances are started anew.";
+            context
+                .events
+                .normal(about, "CellPresenceReturned", "Register", note.into());
+        }
+        (Verdict::Returned, _) => {
+            tracing::info!(cell = name, epoch, "the Cell is back with its containers");
+            let note = "The Cell is back with its containers: what was not replaced yet is kept.";
+            context
+                .events
+                .normal(about, "CellPresenceReturned", "Register", note.into());
+        }
+        (Verdict::Evacuating, _) => {
+            tracing::info!(cell = name, epoch, "the Cell is draining");
+            let note = "The Cell's work is moved to other Cells, start before stop.";
+            context
+                .events
+                .normal(about, "CellEvacuationStarted", "Evacuate", note.into());
+        }
+        (Verdict::Unchanged | Verdict::Evacuated | Verdict::Lost, _) => return,
+    }
+    // There is room again for what waits.
+    context.wake_waiting();
+}
+
+/// The key is not there. Returns when to look again.
+async fn absent(context: &Arc<Context>, name: &str) -> Duration {
+    let ledger = context.world(|world| world.cells().get(name).map(|record| record.status.clone()));
+    let Some(ledger) = ledger else {
+        return context.interval;
+    };
+    if !matches!(
+        ledger.state,
+        Some(CellState::Present | CellState::Evacuating)
+    ) {
+        return context.interval;
+    }
+    // Absence is believed only when every Cell that lives has had the time to show itself.
+    let grace = context.grace().saturating_sub(context.started.elapsed());
+    if !grace.is_zero() {
+        return grace + Duration::from_millis(100);
+    }
+    if context.watch_is_heard() {
+        tokio::time::sleep(WATCH_FIRST).await;
+    }
+    let phase = context
+        .last_heard(name)
+        .map_or(PresencePhase::Held, |heard| heard.phase);
+    recover(
+        context,
+        Loss::now(name, ledger.epoch, phase, Source::Resync),
+    )
+    .await;
+    context.interval
+}
+
+/// Work recorded on a Cell that is not simply present: finishes what a recovery, a return or a drain began.
+async fn follow_up(
+    context: &Arc<Context>,
+    name: &str,
+) -> (super::execute::Tally, Option<Timestamp>) {
+    converge(context, &context.slow, &Scope::Cell(name.to_owned()), None).await
+}
+
+/// A DesiredLRP: its indices, the instances in them, and what it tells about them.
+pub async fn reconcile_desired(
+    object: Arc<DesiredLRP>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    context.synced().await;
+    let key = key(object.as_ref());
+    measured(&context, "desiredlrp", async {
+        let (tally, recheck) =
+            converge(&context, &context.slow, &Scope::Desired(key.clone()), None).await;
+        let now = Timestamp::now();
+        let change = context.world(|world| {
+            let next = status::desired(world, &key, now)?;
+            let desired = world.desired(&key)?;
+            (next != desired.status).then(|| status_patch(&desired.version, &desired.status, &next))
+        });
+        if let Some(mut patch) = change {
+            // Nobody else writes this status: the uid alone says that it is this object.
+            if let Some(meta) = patch
+                .get_mut("metadata")
+                .and_then(|meta| meta.as_object_mut())
+            {
+                meta.remove("resourceVersion");
+            }
+            let api = Api::<DesiredLRP>::namespaced(context.slow.client.clone(), &key.namespace);
+            let params = PatchParams {
+                field_manager: Some(MANAGER.into()),
+                ..Default::default()
+            };
+            match bounded(api.patch_status(&key.name, &params, &Patch::Merge(&patch))).await {
+                Ok(stored) => {
+                    context.world(|world| {
+                        let record = super::convert::desired(&stored, world);
+                        world.put_desired(&key, record);
+                    });
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if tally.unfinished > 0 {
+            return Err(Error::Unfinished(tally.unfinished));
+        }
+        Ok(Action::requeue(until(recheck, now, context.interval)))
+    })
+    .await
+}
+
+/// A Task.
+pub async fn reconcile_task(object: Arc<Task>, context: Arc<Context>) -> Result<Action, Error> {
+    context.synced().await;
+    let key = key(object.as_ref());
+    measured(&context, "task", async {
+        let (tally, recheck) = converge(&context, &context.slow, &Scope::Task(key), None).await;
+        if tally.unfinished > 0 {
+            return Err(Error::Unfinished(tally.unfinished));
+        }
+        Ok(Action::requeue(until(
+            recheck,
+            Timestamp::now(),
+            context.interval,
+        )))
+    })
+    .await
+}
+
+/// The time until `recheck`, at most the interval.
+fn until(recheck: Option<Timestamp>, now: Timestamp, interval: Duration) -> Duration {
+    let Some(recheck) = recheck else {
+        return interval;
+    };
+    let left = Duration::try_from(recheck.duration_since(now)).unwrap_or_default();
+    // A few milliseconds later than due, so that it is due on any clock that rounds.
+    (left + Duration::from_millis(5)).min(interval)
+}

@@ -1,0 +1,201 @@
+//! The verdict on a Cell: what its presence, seen now, changes in the ledger (Cell.status).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::conditions::{self, READY, Truth};
+use crate::api::{CellState, CellStatus, LastRecovery};
+use crate::presence::{Presence, PresencePhase};
+
+use super::world::CellRecord;
+
+/// What was read from the presence store about one Cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// The key is there.
+    Held(Presence),
+    /// The key is gone, certainly: a linearizable read said so after the record was read.
+    Gone {
+        /// The epoch that is gone, where it was seen; else the ledger's.
+        epoch: Option<i64>,
+        /// What the rep had last said of itself.
+        phase: PresencePhase,
+    },
+}
+
+/// How a loss came to be known. The label `source` of its metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The presence watch.
+    Watch,
+    /// The periodic resync: the watch missed it.
+    Resync,
+}
+
+impl Source {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Watch => "watch",
+            Source::Resync => "resync",
+        }
+    }
+}
+
+/// What an observation means for the Cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing new.
+    Unchanged,
+    /// Registered for the first time, or as a new incarnation.
+    NewIncarnation,
+    /// Registered again with its containers intact.
+    Returned,
+    /// The rep is draining.
+    Evacuating,
+    /// The rep drained and gave its presence back.
+    Evacuated,
+    /// The presence expired: the Cell is lost.
+    Lost,
+}
+
+/// Judges an observation against the ledger. Never a loss for a Cell that was never seen present, or for an
+/// epoch other than the one that is gone.
+pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
+    let ledger = &cell.status;
+    match seen {
+        Observation::Held(presence) => {
+            let epoch = ledger.epoch.unwrap_or(-1);
+            if presence.epoch < epoch {
+                return Verdict::Unchanged;
+            }
+            let draining = presence.phase() == PresencePhase::Draining;
+            let incarnation = presence
+                .value
+                .as_ref()
+                .map(|value| value.incarnation.as_str());
+            match ledger.state {
+                None => Verdict::NewIncarnation,
+                // An unreadable value is present-but-unknown: it changes nothing that is recorded.
+                Some(_) if incarnation.is_none() => Verdict::Unchanged,
+                Some(_) if incarnation != ledger.incarnation.as_deref() => Verdict::NewIncarnation,
+                Some(CellState::Evacuating) if draining => Verdict::Unchanged,
+                Some(_) if draining => Verdict::Evacuating,
+                Some(CellState::Present) if presence.epoch == epoch => Verdict::Unchanged,
+                Some(_) => Verdict::Returned,
+            }
+        }
+        Observation::Gone { epoch, phase } => match ledger.state {
+            None | Some(CellState::Missing) | Some(CellState::Evacuated) => Verdict::Unchanged,
+            Some(_) if epoch.is_some_and(|epoch| epoch < ledger.epoch.unwrap_or(-1)) => {
+                Verdict::Unchanged
+            }
+            Some(_) if *phase == PresencePhase::Draining => Verdict::Evacuated,
+            Some(CellState::Present | CellState::Evacuating) => Verdict::Lost,
+        },
+    }
+}
+
+/// When a loss happened and was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LossTimes {
+    /// When the store dropped the presence, as far as it could be told.
+    pub lost: Timestamp,
+    /// When the confirming read had answered.
+    pub detected: Timestamp,
+    /// How it came to be known.
+    pub source: Source,
+}
+
+/// The ledger after `verdict`.
+pub fn apply(
+    cell: &CellRecord,
+    seen: &Observation,
+    verdict: Verdict,
+    loss: Option<LossTimes>,
+    now: Timestamp,
+) -> CellStatus {
+    let mut next = cell.status.clone();
+    if let (Observation::Held(presence), false) = (seen, verdict == Verdict::Unchanged) {
+        next.epoch = Some(presence.epoch);
+        if verdict == Verdict::NewIncarnation {
+            next.incarnation = presence
+                .value
+                .as_ref()
+                .map(|value| value.incarnation.clone());
+            next.incarnation_epoch = Some(presence.epoch);
+        }
+    }
+    next.state = match verdict {
+        Verdict::Unchanged => next.state,
+        Verdict::NewIncarnation | Verdict::Returned => match seen {
+            Observation::Held(presence) if presence.phase() == PresencePhase::Draining => {
+                Some(CellState::Evacuating)
+            }
+            _ => Some(CellState::Present),
+        },
+        Verdict::Evacuating => Some(CellState::Evacuating),
+        Verdict::Evacuated => Some(CellState::Evacuated),
+        Verdict::Lost => Some(CellState::Missing),
+    };
+    if let (Verdict::Lost, Some(loss)) = (verdict, loss) {
+        next.last_recovery = Some(LastRecovery {
+            epoch: next.epoch.unwrap_or_default(),
+            lost_time: Some(MicroTime(loss.lost)),
+            detected_time: Some(MicroTime(loss.detected)),
+            recovered_time: None,
+            actual_lrps: 0,
+            waiting_actual_lrps: 0,
+            tasks: 0,
+            source: Some(loss.source.as_str().into()),
+        });
+    }
+    refresh_ready(cell, &mut next, now);
+    next
+}
+
+/// Sets the Ready condition from the state and the operator's wishes.
+pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp) {
+    let (truth, reason, message) = match status.state {
+        None => (
+            Truth::Unknown,
+            "PresenceUnknown",
+            "The rep has not registered its presence yet.",
+        ),
+        Some(CellState::Missing) => (
+            Truth::False,
+            "PresenceExpired",
+            "The presence expired: the Cell's instances are being run elsewhere and its Tasks were failed. It becomes ready by itself when its rep registers again.",
+        ),
+        Some(CellState::Evacuated) => (
+            Truth::False,
+            "Evacuated",
+            "The Cell moved its work away and gave its presence back.",
+        ),
+        Some(CellState::Evacuating) => (
+            Truth::False,
+            "Evacuating",
+            "The Cell is moving its work away.",
+        ),
+        Some(CellState::Present) if cell.evacuate => (
+            Truth::False,
+            "Evacuating",
+            "spec.evacuate is true: the Cell's instances are moved away.",
+        ),
+        Some(CellState::Present) if cell.unschedulable => (
+            Truth::True,
+            "Unschedulable",
+            "The presence is held. spec.unschedulable keeps new work away.",
+        ),
+        Some(CellState::Present) => (Truth::True, "PresenceHeld", "The presence is held."),
+    };
+    conditions::set(
+        &mut status.conditions,
+        READY,
+        truth,
+        reason,
+        message,
+        Some(cell.generation),
+        now,
+    );
+}

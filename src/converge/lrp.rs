@@ -1,0 +1,358 @@
+//! What to do about one ActualLRP.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::api::{
+    ActualLRPState as State, ActualLRPStatus, EvacuatingInstance, MissingCellPolicy,
+    SuspectInstance,
+};
+
+use super::crash::{self, Restart};
+use super::life::Life;
+use super::world::{Desired, Lrp};
+
+/// A placed instance that its Cell has not claimed for this long is placed again
+/// (Diego's `StaleUnclaimedActualLRPDuration`).
+pub const STALE_UNCLAIMED: SignedDuration = SignedDuration::from_secs(30);
+
+/// Why an instance is given a place. Diego's words; the label `reason` of its metrics and Events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StartReason {
+    /// The index did not exist, or its container is gone.
+    MissingInstance,
+    /// Its Cell is missing.
+    MissingCell,
+    /// It crashed and its wait is over.
+    CrashedInstance,
+    /// It was not claimed in time.
+    StaleUnclaimed,
+    /// Its Cell is being drained.
+    Evacuation,
+}
+
+impl StartReason {
+    /// Every reason, for metrics that exist from the start.
+    pub const ALL: [StartReason; 5] = [
+        Self::MissingInstance,
+        Self::MissingCell,
+        Self::CrashedInstance,
+        Self::StaleUnclaimed,
+        Self::Evacuation,
+    ];
+
+    /// Diego's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StartReason::MissingInstance => "missing-instance",
+            StartReason::MissingCell => "missing-cell",
+            StartReason::CrashedInstance => "crashed-instance",
+            StartReason::StaleUnclaimed => "stale-unclaimed-lrp",
+            StartReason::Evacuation => "evacuation",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// What becomes of the instance that is being replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing is kept of it; a suspect or evacuating instance that is there already stays.
+    Nothing,
+    /// It is kept as the suspect until its replacement runs.
+    Suspect,
+    /// It is kept as the evacuating instance until its replacement runs.
+    Evacuating,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Nothing now; look again at that time, if any.
+    Wait(Option<Timestamp>),
+    /// Find a Cell for it.
+    Place {
+        /// Why.
+        reason: StartReason,
+        /// What of the instance so far is kept.
+        keep: Keep,
+    },
+    /// Start it anew on the Cell it is on, which lost its containers and is back.
+    RestartHere {
+        /// The Cell's epoch.
+        epoch: i64,
+    },
+    /// The suspect's Cell is back before the replacement runs: the original is kept, the replacement dropped.
+    Promote,
+    /// The suspect is not needed, or gone for good.
+    DropSuspect,
+    /// The evacuating instance is not needed, or gone for good.
+    DropEvacuating,
+    /// Delete the ActualLRP: nobody wants this index.
+    Remove,
+}
+
+/// Decides about one ActualLRP. `life` tells the fate of work on a Cell under an epoch.
+pub fn decide(
+    lrp: &Lrp,
+    desired: Option<&Desired>,
+    life: &dyn Fn(&str, Option<i64>) -> Life,
+    now: Timestamp,
+) -> Act {
+    if lrp.version.deleting {
+        return Act::Wait(None);
+    }
+    let Some(desired) = desired else {
+        return Act::Remove;
+    };
+    // Another DesiredLRP of the same name: this slot belongs to one that is gone.
+    if lrp
+        .owner
+        .as_deref()
+        .is_some_and(|owner| owner != desired.version.uid)
+    {
+        return Act::Remove;
+    }
+    if desired.version.deleting {
+        return Act::Wait(None);
+    }
+    if lrp.index >= desired.instances {
+        return Act::Remove;
+    }
+    if desired.demand.is_err() {
+        return Act::Wait(None);
+    }
+    if let Some(act) = settle_others(&lrp.status, life) {
+        return act;
+    }
+    let status = &lrp.status;
+    let here = status
+        .cell_name
+        .as_deref()
+        .map(|cell| life(cell, status.cell_epoch));
+    match (status.state, here) {
+        (State::Unclaimed, None) => {
+            let reason = status.start_reason.as_deref().and_then(StartReason::parse);
+            Act::Place {
+                reason: reason.unwrap_or(StartReason::MissingInstance),
+                keep: Keep::Nothing,
+            }
+        }
+        (State::Unclaimed, Some(Life::Alive)) => {
+            let due = since(status).map(|since| add(since, STALE_UNCLAIMED));
+            match due {
+                Some(due) if now < due => Act::Wait(Some(due)),
+                _ => Act::Place {
+                    reason: StartReason::StaleUnclaimed,
+                    keep: Keep::Nothing,
+                },
+            }
+        }
+        (State::Unclaimed, Some(Life::Superseded { epoch })) => Act::RestartHere { epoch },
+        (State::Unclaimed, Some(Life::Lost)) => Act::Place {
+            reason: StartReason::MissingCell,
+            keep: Keep::Nothing,
+        },
+        (State::Unclaimed, Some(Life::Draining | Life::Left)) => Act::Place {
+            reason: StartReason::Evacuation,
+            keep: Keep::Nothing,
+        },
+        (State::Claimed | State::Running, Some(Life::Alive)) => Act::Wait(None),
+        (State::Claimed | State::Running, Some(Life::Superseded { epoch })) => {
+            Act::RestartHere { epoch }
+        }
+        (State::Claimed | State::Running, Some(Life::Lost)) => {
+            let suspect = match (desired.policy, status.state, &status.suspect) {
+                (MissingCellPolicy::Strict, _, _) => false,
+                (MissingCellPolicy::Suspect, State::Running, _) => true,
+                // A replacement that was still starting is not worth more than the suspect it was to replace.
+                (MissingCellPolicy::Suspect, _, suspect) => suspect.is_none(),
+            };
+            let keep = if suspect {
+                Keep::Suspect
+            } else {
+                Keep::Nothing
+            };
+            Act::Place {
+                reason: StartReason::MissingCell,
+                keep,
+            }
+        }
+        (State::Running, Some(Life::Draining)) if status.evacuating.is_none() => Act::Place {
+            reason: StartReason::Evacuation,
+            keep: Keep::Evacuating,
+        },
+        (State::Claimed | State::Running, Some(Life::Draining | Life::Left)) => Act::Place {
+            reason: StartReason::Evacuation,
+            keep: Keep::Nothing,
+        },
+        (State::Crashed, _) => match crash::next_restart(
+            status.crash_count.unwrap_or(1),
+            since(status).unwrap_or(now),
+        ) {
+            Restart::At(due) if now >= due => Act::Place {
+                reason: StartReason::CrashedInstance,
+                keep: Keep::Nothing,
+            },
+            Restart::At(due) => Act::Wait(Some(due)),
+            Restart::Never => Act::Wait(None),
+        },
+        (State::Claimed | State::Running, None) => Act::Place {
+            reason: StartReason::MissingInstance,
+            keep: Keep::Nothing,
+        },
+        (State::Unclaimed | State::Claimed | State::Running, Some(Life::Unknown)) => {
+            Act::Wait(None)
+        }
+    }
+}
+
+/// The suspect and the evacuating instance come first: they decide whether the ordinary one is needed.
+fn settle_others(
+    status: &ActualLRPStatus,
+    life: &dyn Fn(&str, Option<i64>) -> Life,
+) -> Option<Act> {
+    let running_well = status.state == State::Running
+        && status
+            .cell_name
+            .as_deref()
+            .is_some_and(|cell| life(cell, status.cell_epoch) == Life::Alive);
+    if let Some(suspect) = &status.suspect {
+        match life(&suspect.cell_name, Some(suspect.cell_epoch)) {
+            _ if running_well => return Some(Act::DropSuspect),
+            Life::Alive => return Some(Act::Promote),
+            Life::Superseded { .. } | Life::Left => return Some(Act::DropSuspect),
+            Life::Lost | Life::Draining | Life::Unknown => {}
+        }
+    }
+    if let Some(evacuating) = &status.evacuating {
+        match life(&evacuating.cell_name, Some(evacuating.cell_epoch)) {
+            _ if running_well => return Some(Act::DropEvacuating),
+            Life::Superseded { .. } | Life::Left | Life::Lost => return Some(Act::DropEvacuating),
+            Life::Alive | Life::Draining | Life::Unknown => {}
+        }
+    }
+    None
+}
+
+/// A place the auction found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The Cell.
+    pub cell: String,
+    /// Its epoch.
+    pub epoch: i64,
+    /// The guid of this run.
+    pub guid: String,
+}
+
+/// The status after [`Act::Place`] or [`Act::RestartHere`] found a place, or an error instead of one.
+pub fn place(
+    status: &ActualLRPStatus,
+    reason: StartReason,
+    keep: Keep,
+    place: Result<Place, String>,
+    now: Timestamp,
+) -> ActualLRPStatus {
+    let (suspect, evacuating) = kept(status, keep, now);
+    let waits_already = status.state == State::Unclaimed && status.cell_name.is_none();
+    let (place, placement_error) = match place {
+        Ok(place) => (Some(place), None),
+        Err(error) => (None, Some(clip(&error))),
+    };
+    ActualLRPStatus {
+        state: State::Unclaimed,
+        // An instance that goes on waiting waits since it began to.
+        state_transition_time: match &status.state_transition_time {
+            Some(time) if waits_already && place.is_none() => Some(time.clone()),
+            _ => Some(MicroTime(now)),
+        },
+        cell_name: place.as_ref().map(|place| place.cell.clone()),
+        cell_epoch: place.as_ref().map(|place| place.epoch),
+        instance_guid: place.map(|place| place.guid),
+        address: None,
+        ports: Vec::new(),
+        placement_error,
+        crash_count: status.crash_count,
+        crash_reason: status.crash_reason.clone(),
+        next_restart_time: None,
+        start_reason: Some(reason.as_str().into()),
+        suspect,
+        evacuating,
+    }
+}
+
+/// The status after [`Act::Promote`]: the suspect is the ordinary instance again, under the Cell's epoch now.
+pub fn promote(status: &ActualLRPStatus, epoch: i64, now: Timestamp) -> ActualLRPStatus {
+    let mut next = status.clone();
+    if let Some(suspect) = next.suspect.take() {
+        next.state = suspect.state;
+        next.cell_name = Some(suspect.cell_name);
+        next.cell_epoch = Some(epoch);
+        next.instance_guid = Some(suspect.instance_guid);
+        next.address = suspect.address;
+        next.ports = suspect.ports;
+        next.placement_error = None;
+        next.state_transition_time = Some(MicroTime(now));
+        next.next_restart_time = None;
+    }
+    next
+}
+
+/// The instances that stay beside the new one.
+fn kept(
+    status: &ActualLRPStatus,
+    keep: Keep,
+    now: Timestamp,
+) -> (Option<SuspectInstance>, Option<EvacuatingInstance>) {
+    let (Some(cell), Some(guid)) = (&status.cell_name, &status.instance_guid) else {
+        return (status.suspect.clone(), status.evacuating.clone());
+    };
+    let (cell_name, instance_guid) = (cell.clone(), guid.clone());
+    let cell_epoch = status.cell_epoch.unwrap_or(0);
+    let since = Some(MicroTime(now));
+    let (address, ports) = (status.address.clone(), status.ports.clone());
+    match keep {
+        Keep::Nothing => (status.suspect.clone(), status.evacuating.clone()),
+        Keep::Suspect => {
+            let state = status.state;
+            let suspect = SuspectInstance {
+                cell_name,
+                cell_epoch,
+                instance_guid,
+                state,
+                since,
+                address,
+                ports,
+            };
+            (Some(suspect), status.evacuating.clone())
+        }
+        Keep::Evacuating => {
+            let evacuating = EvacuatingInstance {
+                cell_name,
+                cell_epoch,
+                instance_guid,
+                since,
+                address,
+                ports,
+            };
+            (status.suspect.clone(), Some(evacuating))
+        }
+    }
+}
+
+/// Errors are at most as long as the API allows.
+fn clip(text: &str) -> String {
+    text.chars().take(1024).collect()
+}
+
+fn since(status: &ActualLRPStatus) -> Option<Timestamp> {
+    status.state_transition_time.as_ref().map(|time| time.0)
+}
+
+fn add(time: Timestamp, span: SignedDuration) -> Timestamp {
+    time.checked_add(span).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,18 @@
+//! The rules, pure: what follows from who is alive, what is wanted and what is there.
+//!
+//! Nothing under this module knows a client, a clock or a task: time is an argument and the world is a value.
+//! [`plan::plan`] is the one code path for the immediate reaction to a lost Cell ([`plan::Scope::Cell`]), for
+//! an object that changed, and for the periodic resync.
+
+pub mod cell;
+pub mod crash;
+pub mod demand;
+pub mod harmony;
+pub mod life;
+pub mod lrp;
+pub mod placement;
+pub mod plan;
+pub mod process_spec;
+pub mod status;
+pub mod task;
+pub mod world;

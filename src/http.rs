@@ -1,0 +1,157 @@
+//! The two small servers of each program: /metrics, and the probes on a port of their own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// OpenMetrics, as Prometheus asks for it by default.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{flag} {address}: {source}; give an address of this machine with a free port, such as 127.0.0.1:0"
+)]
+pub struct BindError {
+    flag: &'static str,
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// A server that has its port already.
+pub struct Bound {
+    listener: TcpListener,
+    /// The address it listens on, the port being known also where 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Takes the port, so that a wrong address ends the program before it starts work.
+///
+/// # Errors
+/// Names the flag, the address and what the system said.
+pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<Bound, BindError> {
+    let wrong = |source| BindError {
+        flag,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let address = listener.local_addr().map_err(wrong)?;
+    Ok(Bound { listener, address })
+}
+
+/// Serves `/metrics` until `stop`.
+pub async fn serve_metrics(bound: Bound, registry: Arc<Registry>, stop: CancellationToken) {
+    let app = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(registry);
+    serve(bound, app, stop).await;
+}
+
+/// Serves `/healthz`, `/livez` and `/readyz` until `stop`. Ready follows `ready`.
+pub async fn serve_probes(bound: Bound, ready: watch::Receiver<bool>, stop: CancellationToken) {
+    let alive = || async { "ok\n" };
+    let app = Router::new()
+        .route("/healthz", get(alive))
+        .route("/livez", get(alive))
+        .route("/readyz", get(readiness))
+        .with_state(ready);
+    serve(bound, app, stop).await;
+}
+
+async fn serve(bound: Bound, app: Router, stop: CancellationToken) {
+    let server = axum::serve(bound.listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "a server ended");
+    }
+}
+
+async fn readiness(State(ready): State<watch::Receiver<bool>>) -> impl IntoResponse {
+    if *ready.borrow() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready yet\n")
+    }
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> impl IntoResponse {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
+        return (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            String::new(),
+        );
+    }
+    let accepts_openmetrics = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("openmetrics"));
+    if accepts_openmetrics {
+        (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text)
+    } else {
+        (
+            StatusCode::OK,
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            plain(&text),
+        )
+    }
+}
+
+/// OpenMetrics text in the classic format, which names a counter with its `_total` in HELP and TYPE too.
+fn plain(openmetrics: &str) -> String {
+    let header = |line: &str| -> Option<(String, String, String)> {
+        let mut words = line.strip_prefix("# ")?.splitn(3, ' ');
+        Some((
+            words.next()?.to_owned(),
+            words.next()?.to_owned(),
+            words.next().unwrap_or_default().to_owned(),
+        ))
+    };
+    let counters: std::collections::HashSet<String> = openmetrics
+        .lines()
+        .filter_map(header)
+        .filter(|(word, _, rest)| word == "TYPE" && rest == "counter")
+        .map(|(_, name, _)| name)
+        .collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics
+        .lines()
+        .filter(|line| *line != "# EOF" && !line.starts_with("# UNIT "))
+    {
+        match header(line) {
+            Some((word, name, rest)) if counters.contains(&name) => {
+                text.push_str(&format!("# {word} {name}_total {rest}\n"));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn the_classic_format_names_counters_in_full() {
+        let text = "# HELP a Things.\n# TYPE a counter\na_total 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n# EOF\n";
+        let expected = "# HELP a_total Things.\n# TYPE a_total counter\na_total 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n";
+        assert_eq!(plain(text), expected);
+    }
+}

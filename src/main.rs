@@ -1,0 +1,177 @@
+//! The `diego` program: parse, start logging, dispatch.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use diego_operator::config::{
+    Cli, CommonArgs, ControllerArgs, CrdsArgs, Program, RepArgs, SYNC_INTERVAL,
+};
+use diego_operator::metrics::ClientMetrics;
+use diego_operator::presence::etcd::EtcdStore;
+use diego_operator::rep::{self, RepConfig, metrics::RepMetrics};
+use diego_operator::{api, client, controller, http, telemetry};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().program {
+        Program::Controller(args) => run(run_controller(args)),
+        Program::Rep(args) => run(run_rep(args)),
+        Program::Crds(args) => print_crds(&args),
+        Program::Supervise(args) => return rep::supervise::supervise_main(args.command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(program)
+}
+
+async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
+    let Stop { stop, .. } = begin(&args.common)?;
+    let servers = Servers::bind(&args.common).await?;
+    let config = client::config(&args.common.kube).await?;
+    let (ready, is_ready) = watch::channel(false);
+    let mut registry = registry();
+    let work = controller::run(&args, &config, &mut registry, ready, stop.clone()).await?;
+    servers.serve(registry, is_ready, &stop);
+    work.await;
+    // Ended without being asked to: whoever started it shall start it again.
+    if stop.is_cancelled() {
+        Ok(())
+    } else {
+        Err("a part of the controller ended; see the log".into())
+    }
+}
+
+async fn run_rep(args: RepArgs) -> Result<(), Failure> {
+    let Stop { stop, hurry } = begin(&args.common)?;
+    let servers = Servers::bind(&args.common).await?;
+    let kube = client::config(&args.common.kube).await?;
+    let mut registry = registry();
+    let metrics = RepMetrics::new(&mut registry);
+    let client_metrics = ClientMetrics::new(&mut registry);
+    let client = client::build(&kube, &client_metrics)?;
+    client::check(&kube, &client).await?;
+    // Once it works it waits for a store that is away; a store that was never there is a wrong flag.
+    drop(EtcdStore::connect(args.common.etcd()).await?);
+    let (ready, is_ready) = watch::channel(false);
+    // The servers outlive the drain, so that it can be followed.
+    let served = CancellationToken::new();
+    servers.serve(registry, is_ready, &served);
+    let config = RepConfig {
+        capacity: args.capacity(),
+        evacuation_timeout: args.evacuation_timeout(),
+        address: match &args.address {
+            Some(address) => address.clone(),
+            None => client::own_address(&kube)?,
+        },
+        cell_id: args.cell_id,
+        zone: args.zone,
+        placement_tags: args.placement_tags,
+        optional_placement_tags: args.optional_placement_tags,
+        executor: args.executor.into(),
+        ttl_seconds: args.presence_ttl_seconds,
+        work_dir: args.work_dir,
+        sync_interval: SYNC_INTERVAL,
+        etcd: args.common.etcd(),
+        node_name: args.node_name,
+        hurry,
+    };
+    let result = rep::run(config, client, metrics, ready, stop).await;
+    served.cancel();
+    Ok(result?)
+}
+
+/// What SIGTERM and SIGINT cancel.
+struct Stop {
+    /// By the first one.
+    stop: CancellationToken,
+    /// By the second one.
+    hurry: CancellationToken,
+}
+
+/// Starts logging, checks what can be checked without a server, and listens for signals.
+fn begin(args: &CommonArgs) -> Result<Stop, Failure> {
+    telemetry::init(args.log_format);
+    args.etcd().validate()?;
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let tokens = [stop.clone(), hurry.clone()];
+    tokio::spawn(async move {
+        for token in tokens {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    });
+    Ok(Stop { stop, hurry })
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    // The standard process_* metrics; missing only where /proc is.
+    if let Err(error) =
+        kubert_prometheus_process::register(registry.sub_registry_with_prefix("process"))
+    {
+        tracing::warn!(%error, "no process metrics");
+    }
+    registry
+}
+
+/// The two ports of a program, taken before it starts work.
+struct Servers {
+    metrics: http::Bound,
+    health: http::Bound,
+}
+
+impl Servers {
+    async fn bind(args: &CommonArgs) -> Result<Self, http::BindError> {
+        let metrics = http::bind("--metrics-addr", args.metrics_addr).await?;
+        let health = http::bind("--health-addr", args.health_addr).await?;
+        tracing::info!(metrics = %metrics.address, health = %health.address, "serving /metrics and the probes");
+        Ok(Servers { metrics, health })
+    }
+
+    fn serve(self, registry: Registry, ready: watch::Receiver<bool>, stop: &CancellationToken) {
+        tokio::spawn(http::serve_metrics(
+            self.metrics,
+            Arc::new(registry),
+            stop.clone(),
+        ));
+        tokio::spawn(http::serve_probes(self.health, ready, stop.clone()));
+    }
+}
+
+fn print_crds(args: &CrdsArgs) -> Result<(), Failure> {
+    for file in api::crds::all() {
+        let yaml = file.yaml()?;
+        match &args.output {
+            None => print!("{yaml}"),
+            Some(directory) => {
+                std::fs::create_dir_all(directory)?;
+                let path = directory.join(&file.name);
+                std::fs::write(&path, yaml)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! The records as the harmonisation table sees them: what an ActualLRP or a Task says about one instance guid.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::{ActualLRP, ActualLRPState, Task, TaskState};
+use crate::converge::harmony::{LrpRecord, TaskRecord};
+
+/// The two kinds of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// An ActualLRP.
+    Lrp,
+    /// A Task.
+    Task,
+}
+
+/// Names one record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Lrp => "actuallrp",
+            Kind::Task => "task",
+        };
+        write!(f, "{kind} {}/{}", self.namespace, self.name)
+    }
+}
+
+/// A record as it was last read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// An ActualLRP.
+    Lrp(Box<ActualLRP>),
+    /// A Task.
+    Task(Box<Task>),
+}
+
+impl From<ActualLRP> for Record {
+    fn from(lrp: ActualLRP) -> Self {
+        Record::Lrp(Box::new(lrp))
+    }
+}
+
+impl From<Task> for Record {
+    fn from(task: Task) -> Self {
+        Record::Task(Box::new(task))
+    }
+}
+
+impl Record {
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Record::Lrp(lrp) => &lrp.metadata,
+            Record::Task(task) => &task.metadata,
+        }
+    }
+
+    /// Its name among all records.
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        let kind = match self {
+            Record::Lrp(_) => Kind::Lrp,
+            Record::Task(_) => Kind::Task,
+        };
+        Key {
+            kind,
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The version that a write is bound to.
+    pub fn version(&self) -> Option<&str> {
+        self.metadata().resource_version.as_deref()
+    }
+
+    /// Whether `other` is an older state of the same object. Versions are numbers that grow (Kubernetes 1.35 and
+    /// later promises it); one that can't be read as a number is taken for news.
+    pub fn is_newer_than(&self, other: &Record) -> bool {
+        let number = |record: &Record| {
+            record
+                .version()
+                .and_then(|version| version.parse::<u64>().ok())
+        };
+        self.metadata().uid == other.metadata().uid
+            && matches!((number(self), number(other)), (Some(ours), Some(theirs)) if ours > theirs)
+    }
+
+    /// The instance guids this record has on a Cell, ordinary, suspect and evacuating.
+    pub fn guids_on(&self, cell: &str) -> Vec<String> {
+        let named = |name: &Option<String>, guid: &Option<String>| {
+            guid.clone().filter(|_| name.as_deref() == Some(cell))
+        };
+        match self {
+            Record::Lrp(lrp) => {
+                let Some(status) = &lrp.status else {
+                    return Vec::new();
+                };
+                let ordinary = named(&status.cell_name, &status.instance_guid);
+                let suspect = status
+                    .suspect
+                    .iter()
+                    .map(|one| (&one.cell_name, &one.instance_guid));
+                let evacuating = status
+                    .evacuating
+                    .iter()
+                    .map(|one| (&one.cell_name, &one.instance_guid));
+                let others = suspect.chain(evacuating).filter(|(name, _)| *name == cell);
+                ordinary
+                    .into_iter()
+                    .chain(others.map(|(_, guid)| guid.clone()))
+                    .collect()
+            }
+            Record::Task(task) => {
+                let Some(status) = &task.status else {
+                    return Vec::new();
+                };
+                named(&status.cell_name, &status.instance_guid)
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
+    /// Whether there is still something to do about it: a Task that has ended stays for its reader only.
+    pub fn is_unfinished(&self) -> bool {
+        match self {
+            Record::Lrp(_) => true,
+            Record::Task(task) => task.status.as_ref().is_none_or(|status| {
+                matches!(status.state, TaskState::Pending | TaskState::Running)
+            }),
+        }
+    }
+
+    /// Whether the watch of this Cell's assignments shows this record.
+    pub fn is_assigned_to(&self, cell: &str) -> bool {
+        let name = match self {
+            Record::Lrp(lrp) => lrp
+                .status
+                .as_ref()
+                .and_then(|status| status.cell_name.as_deref()),
+            Record::Task(task) => task
+                .status
+                .as_ref()
+                .and_then(|status| status.cell_name.as_deref()),
+        };
+        name == Some(cell)
+    }
+}
+
+/// What an ActualLRP says about an instance. `desired` counts only where there is no record.
+pub fn lrp_view(lrp: Option<&ActualLRP>, desired: bool, cell: &str, guid: &str) -> LrpRecord {
+    let Some(lrp) = lrp else {
+        return LrpRecord::None { desired };
+    };
+    if lrp.metadata.deletion_timestamp.is_some() {
+        return LrpRecord::None { desired: false };
+    }
+    let Some(status) = &lrp.status else {
+        return LrpRecord::UnclaimedOther;
+    };
+    let mine =
+        status.cell_name.as_deref() == Some(cell) && status.instance_guid.as_deref() == Some(guid);
+    let is_this = |name: &str, other: &str| name == cell && other == guid;
+    let suspect = status
+        .suspect
+        .as_ref()
+        .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
+    let evacuating = status
+        .evacuating
+        .as_ref()
+        .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
+    match (status.state, mine) {
+        (ActualLRPState::Unclaimed, true) => LrpRecord::UnclaimedMine,
+        (ActualLRPState::Claimed, true) => LrpRecord::ClaimedMine,
+        (ActualLRPState::Running, true) => LrpRecord::RunningMine,
+        _ if suspect => LrpRecord::SuspectMine,
+        _ if evacuating => LrpRecord::EvacuatingMine,
+        (ActualLRPState::Unclaimed, false) => LrpRecord::UnclaimedOther,
+        (ActualLRPState::Claimed, false) => LrpRecord::ClaimedOther,
+        (ActualLRPState::Running, false) => LrpRecord::RunningOther,
+        (ActualLRPState::Crashed, _) => LrpRecord::Crashed,
+    }
+}
+
+/// What a Task says about its run.
+pub fn task_view(task: Option<&Task>, cell: &str, guid: &str) -> TaskRecord {
+    let Some(task) = task else {
+        return TaskRecord::None;
+    };
+    if task.metadata.deletion_timestamp.is_some() {
+        return TaskRecord::None;
+    }
+    let cancelled = task.spec.cancelled == Some(true);
+    let Some(status) = &task.status else {
+        return TaskRecord::PendingOther;
+    };
+    let mine =
+        status.cell_name.as_deref() == Some(cell) && status.instance_guid.as_deref() == Some(guid);
+    match (status.state, mine) {
+        // A cancelled Task that has not started is the controller's to fail; it must not start here.
+        (TaskState::Pending, true) if cancelled => TaskRecord::PendingOther,
+        (TaskState::Pending, true) => TaskRecord::PendingMine,
+        (TaskState::Pending, false) => TaskRecord::PendingOther,
+        (TaskState::Running, true) if cancelled => TaskRecord::CancelledMine,
+        (TaskState::Running, true) => TaskRecord::RunningMine,
+        (TaskState::Running, false) => TaskRecord::RunningOther,
+        (TaskState::Completed | TaskState::Resolving, _) => TaskRecord::Ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn lrp(status: Value) -> ActualLRP {
+        let object = json!({
+            "apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "ActualLRP",
+            "metadata": {"name": "web-0", "namespace": "ns", "uid": "u", "resourceVersion": "9"},
+            "spec": {"desiredLRPName": "web", "index": 0}, "status": status,
+        });
+        serde_json::from_value(object).expect("an ActualLRP")
+    }
+
+    fn task(spec: Value, status: Value) -> Task {
+        let mut object = json!({
+            "apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "Task",
+            "metadata": {"name": "t", "namespace": "ns"},
+            "spec": {"template": {"spec": {}}}, "status": status,
+        });
+        for (name, value) in spec.as_object().expect("an object") {
+            object["spec"][name] = value.clone();
+        }
+        serde_json::from_value(object).expect("a Task")
+    }
+
+    #[test]
+    fn an_lrp_is_mine_by_cell_and_guid() {
+        let view = |status: Value| lrp_view(Some(&lrp(status)), true, "a", "g");
+        for (state, mine, other) in [
+            (
+                "Unclaimed",
+                LrpRecord::UnclaimedMine,
+                LrpRecord::UnclaimedOther,
+            ),
+            ("Claimed", LrpRecord::ClaimedMine, LrpRecord::ClaimedOther),
+            ("Running", LrpRecord::RunningMine, LrpRecord::RunningOther),
+        ] {
+            assert_eq!(
+                view(json!({"state": state, "cellName": "a", "instanceGuid": "g"})),
+                mine
+            );
+            assert_eq!(
+                view(json!({"state": state, "cellName": "b", "instanceGuid": "g"})),
+                other
+            );
+            assert_eq!(
+                view(json!({"state": state, "cellName": "a", "instanceGuid": "h"})),
+                other
+            );
+        }
+        assert_eq!(
+            view(json!({"state": "Unclaimed"})),
+            LrpRecord::UnclaimedOther
+        );
+        assert_eq!(view(json!({"state": "Crashed"})), LrpRecord::Crashed);
+        assert_eq!(view(json!(null)), LrpRecord::UnclaimedOther);
+        assert_eq!(
+            lrp_view(None, true, "a", "g"),
+            LrpRecord::None { desired: true }
+        );
+        let mut leaving = lrp(json!({"state": "Running", "cellName": "a", "instanceGuid": "g"}));
+        leaving.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
+        assert_eq!(
+            lrp_view(Some(&leaving), true, "a", "g"),
+            LrpRecord::None { desired: false }
+        );
+    }
+
+    #[test]
+    fn a_kept_instance_is_seen_beside_the_ordinary_one() {
+        let one = json!({"cellName": "a", "cellEpoch": 1, "instanceGuid": "g", "state": "Running"});
+        let suspect =
+            lrp(json!({"state": "Claimed", "cellName": "b", "instanceGuid": "h", "suspect": one}));
+        let view = |lrp: &ActualLRP, cell, guid| lrp_view(Some(lrp), false, cell, guid);
+        assert_eq!(view(&suspect, "a", "g"), LrpRecord::SuspectMine);
+        assert_eq!(view(&suspect, "b", "h"), LrpRecord::ClaimedMine);
+        assert_eq!(view(&suspect, "a", "x"), LrpRecord::ClaimedOther);
+        let evacuating = lrp(json!({"state": "Unclaimed", "evacuating": one}));
+        assert_eq!(view(&evacuating, "a", "g"), LrpRecord::EvacuatingMine);
+        let record = Record::from(suspect);
+        assert_eq!(record.guids_on("a"), ["g"]);
+        assert_eq!(record.guids_on("b"), ["h"]);
+        assert!(record.is_assigned_to("b") && !record.is_assigned_to("a"));
+    }
+
+    #[test]
+    fn a_cancelled_task_is_stopped_but_never_started() {
+        let view = |spec: Value, status: Value| task_view(Some(&task(spec, status)), "a", "g");
+        let mine = |state: &str| json!({"state": state, "cellName": "a", "instanceGuid": "g"});
+        let cancelled = || json!({"cancelled": true});
+        assert_eq!(view(json!({}), mine("Pending")), TaskRecord::PendingMine);
+        assert_eq!(view(cancelled(), mine("Pending")), TaskRecord::PendingOther);
+        assert_eq!(view(json!({}), mine("Running")), TaskRecord::RunningMine);
+        assert_eq!(
+            view(cancelled(), mine("Running")),
+            TaskRecord::CancelledMine
+        );
+        assert_eq!(
+            view(
+                json!({}),
+                json!({"state": "Running", "cellName": "b", "instanceGuid": "g"})
+            ),
+            TaskRecord::RunningOther
+        );
+        for state in ["Completed", "Resolving"] {
+            assert_eq!(view(cancelled(), mine(state)), TaskRecord::Ended);
+        }
+        assert_eq!(view(json!({}), json!(null)), TaskRecord::PendingOther);
+        assert_eq!(task_view(None, "a", "g"), TaskRecord::None);
+    }
+
+    #[test]
+    fn an_event_that_arrives_late_is_recognised() {
+        let at = |version: &str| {
+            let mut lrp = lrp(json!({}));
+            lrp.metadata.resource_version = Some(version.into());
+            Record::from(lrp)
+        };
+        assert!(at("10").is_newer_than(&at("9")));
+        assert!(!at("9").is_newer_than(&at("10")));
+        assert!(!at("x").is_newer_than(&at("9")));
+    }
+}

@@ -1,0 +1,218 @@
+//! The records in the API server: every call the rep makes about its work, each bounded in time.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Resource};
+use serde_json::Value;
+
+use super::records::{Key, Kind, Record};
+use crate::api::{ActualLRP, ActualLRPSpec, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task};
+use crate::client::{CallError, bounded};
+
+/// Who wrote a field, in `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "diego-rep";
+
+/// The field selector of this Cell's assignments.
+pub fn selector(cell: &str) -> String {
+    format!("status.cellName={cell}")
+}
+
+/// A record read now, not from a cache.
+#[derive(Debug)]
+pub struct Reading {
+    /// The record, if it is there.
+    pub record: Option<Record>,
+    /// Where it is not: whether its DesiredLRP still wants the index.
+    pub desired: bool,
+}
+
+/// The calls.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+}
+
+impl Store {
+    /// The calls of one client.
+    pub fn new(client: Client) -> Self {
+        Store { client }
+    }
+
+    fn lrps(&self, namespace: &str) -> Api<ActualLRP> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn tasks(&self, namespace: &str) -> Api<Task> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Reads a record. `wanted` names the slot that a missing ActualLRP would fill.
+    ///
+    /// # Errors
+    /// Anything but that it is not there.
+    pub async fn read(
+        &self,
+        key: &Key,
+        wanted: Option<(String, i32)>,
+    ) -> Result<Reading, CallError> {
+        let record: Option<Record> = match key.kind {
+            Kind::Lrp => bounded(self.lrps(&key.namespace).get_opt(&key.name))
+                .await?
+                .map(Into::into),
+            Kind::Task => bounded(self.tasks(&key.namespace).get_opt(&key.name))
+                .await?
+                .map(Into::into),
+        };
+        let desired = match (&record, wanted) {
+            (None, Some((name, index))) => self
+                .desired(&key.namespace, &name)
+                .await?
+                .is_some_and(|desired| wants(&desired, index)),
+            (Some(_), _) | (None, None) => false,
+        };
+        Ok(Reading { record, desired })
+    }
+
+    /// The DesiredLRP of that name.
+    ///
+    /// # Errors
+    /// Anything but that it is not there.
+    pub async fn desired(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DesiredLRP>, CallError> {
+        bounded(Api::<DesiredLRP>::namespaced(self.client.clone(), namespace).get_opt(name)).await
+    }
+
+    /// All records that are assigned to a Cell.
+    ///
+    /// # Errors
+    /// When either kind can't be listed: half an answer is none.
+    pub async fn assigned(&self, cell: &str) -> Result<Vec<Record>, CallError> {
+        let params = ListParams::default().fields(&selector(cell));
+        let lrps = Api::<ActualLRP>::all(self.client.clone());
+        let tasks = Api::<Task>::all(self.client.clone());
+        let (lrps, tasks) = tokio::join!(bounded(lrps.list(&params)), bounded(tasks.list(&params)));
+        Ok(lrps?
+            .items
+            .into_iter()
+            .map(Record::from)
+            .chain(tasks?.items.into_iter().map(Record::from))
+            .collect())
+    }
+
+    /// Writes the status of a record; `body` is bound to the version it was decided on.
+    ///
+    /// # Errors
+    /// A conflict when somebody wrote since then.
+    pub async fn write(&self, key: &Key, body: Value) -> Result<Record, CallError> {
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(body);
+        match key.kind {
+            Kind::Lrp => bounded(
+                self.lrps(&key.namespace)
+                    .patch_status(&key.name, &params, &patch),
+            )
+            .await
+            .map(Into::into),
+            Kind::Task => bounded(
+                self.tasks(&key.namespace)
+                    .patch_status(&key.name, &params, &patch),
+            )
+            .await
+            .map(Into::into),
+        }
+    }
+
+    /// Makes the record of a slot again that its DesiredLRP wants and that is gone. Returns whether it did.
+    ///
+    /// # Errors
+    /// Anything but that it is there, or no longer wanted.
+    pub async fn create(
+        &self,
+        key: &Key,
+        desired_lrp: &str,
+        index: i32,
+    ) -> Result<bool, CallError> {
+        let Some(desired) = self.desired(&key.namespace, desired_lrp).await? else {
+            return Ok(false);
+        };
+        if !wants(&desired, index) {
+            return Ok(false);
+        }
+        let lrp = record_of(&desired, index);
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        match bounded(self.lrps(&key.namespace).create(&params, &lrp)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_already_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a DesiredLRP wants this index.
+fn wants(desired: &DesiredLRP, index: i32) -> bool {
+    desired.metadata.deletion_timestamp.is_none() && (0..desired.spec.instances).contains(&index)
+}
+
+/// The record of a slot, as the controller would make it.
+fn record_of(desired: &DesiredLRP, index: i32) -> ActualLRP {
+    let name = desired.metadata.name.clone().unwrap_or_default();
+    let owner = OwnerReference {
+        api_version: DesiredLRP::api_version(&()).into_owned(),
+        kind: DesiredLRP::kind(&()).into_owned(),
+        name: name.clone(),
+        uid: desired.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    ActualLRP {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}-{index}")),
+            namespace: desired.metadata.namespace.clone(),
+            labels: Some(BTreeMap::from([
+                (LABEL_DESIRED_LRP.to_owned(), name.clone()),
+                (LABEL_INDEX.to_owned(), index.to_string()),
+            ])),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: ActualLRPSpec {
+            desired_lrp_name: name,
+            index,
+            domain: desired.spec.domain.clone(),
+        },
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::DesiredLRPSpec;
+
+    #[test]
+    fn a_record_made_again_belongs_to_its_desired_lrp() {
+        let spec = DesiredLRPSpec {
+            instances: 2,
+            domain: Some("d".into()),
+            ..DesiredLRPSpec::default()
+        };
+        let mut desired = DesiredLRP::new("web", spec);
+        desired.metadata.uid = Some("u".into());
+        let lrp = record_of(&desired, 1);
+        assert_eq!(lrp.metadata.name.as_deref(), Some("web-1"));
+        assert_eq!(lrp.metadata.owner_references.expect("an owner")[0].uid, "u");
+        assert_eq!((lrp.spec.index, lrp.spec.domain.as_deref()), (1, Some("d")));
+        assert!(wants(&desired, 1) && !wants(&desired, 2) && !wants(&desired, -1));
+    }
+}

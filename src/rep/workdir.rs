@@ -1,0 +1,296 @@
+//! The rep's directory: one per running instance, and the logs of the last ones that ended.
+//!
+//! ```text
+//! <work-dir>/instances/<guid>/stdout.log  stderr.log  cwd/  process.json
+//! <work-dir>/ended/<time>-<process>-<index>-<guid>/stdout.log  stderr.log
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::procfs;
+
+/// So many ended instances keep their logs, for whoever wants to know why they ended.
+pub const KEPT_LOGS: usize = 20;
+
+/// The variable that marks every process of an instance.
+pub const GUID_VARIABLE: &str = "DIEGO_INSTANCE_GUID";
+
+/// How long leftovers of an earlier life may take to die of SIGKILL before the rep gives up on its start.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The work directory, whose lock this rep holds.
+#[derive(Debug, Clone)]
+pub struct WorkDir {
+    root: PathBuf,
+}
+
+/// The directory of one instance.
+#[derive(Debug, Clone)]
+pub struct InstanceDir {
+    path: PathBuf,
+}
+
+/// Which processes an instance was, so that a later rep kills them and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessRecord {
+    /// The boot it was started in.
+    pub boot_id: String,
+    /// The supervisor, and when it was started.
+    pub supervisor: (i32, Option<u64>),
+    /// The command, and when it was started. It leads a process group.
+    pub command: (i32, Option<u64>),
+}
+
+/// Whether a guid may name a directory: the API server does not check it.
+pub fn is_safe_guid(guid: &str) -> bool {
+    !guid.is_empty()
+        && guid.len() <= 64
+        && guid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+impl WorkDir {
+    /// Takes over the directory: kills what an earlier life of the rep left running and clears its instances.
+    ///
+    /// # Errors
+    /// When a directory can't be made or cleared, or a leftover does not die.
+    pub fn open(root: &Path) -> io::Result<WorkDir> {
+        let dir = WorkDir {
+            root: root.to_owned(),
+        };
+        for sub in [dir.instances(), dir.ended()] {
+            DirBuilder::new().recursive(true).mode(0o700).create(sub)?;
+        }
+        for entry in fs::read_dir(dir.instances())? {
+            let path = entry?.path();
+            let guid = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default()
+                .to_owned();
+            kill_leftovers(&guid, InstanceDir { path: path.clone() }.process())?;
+            dir.archive(
+                &InstanceDir { path },
+                &format!("leftover-{guid}"),
+                Timestamp::now(),
+            )?;
+        }
+        Ok(dir)
+    }
+
+    fn instances(&self) -> PathBuf {
+        self.root.join("instances")
+    }
+
+    fn ended(&self) -> PathBuf {
+        self.root.join("ended")
+    }
+
+    /// Makes the directory of a new instance. `guid` must be safe ([`is_safe_guid`]).
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn create(&self, guid: &str) -> io::Result<InstanceDir> {
+        if !is_safe_guid(guid) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the instance guid can't name a directory",
+            ));
+        }
+        let path = self.instances().join(guid);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path.join("cwd"))?;
+        Ok(InstanceDir { path })
+    }
+
+    /// Removes an instance's directory but for its logs, of which the last [`KEPT_LOGS`] are kept.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn archive(&self, dir: &InstanceDir, name: &str, now: Timestamp) -> io::Result<()> {
+        let target = self
+            .ended()
+            .join(format!("{}-{name}", now.strftime("%Y%m%dT%H%M%SZ")));
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&target)?;
+        for log in ["stdout.log", "stderr.log"] {
+            match fs::rename(dir.path.join(log), target.join(log)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match fs::remove_dir_all(&dir.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.forget_oldest()
+    }
+
+    /// The names begin with the time, so the oldest come first.
+    fn forget_oldest(&self) -> io::Result<()> {
+        let mut names: Vec<_> = fs::read_dir(self.ended())?
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        names.sort();
+        for name in &names[..names.len().saturating_sub(KEPT_LOGS)] {
+            fs::remove_dir_all(self.ended().join(name))?;
+        }
+        Ok(())
+    }
+}
+
+impl InstanceDir {
+    /// The directory an instance runs in unless its template names another.
+    pub fn cwd(&self) -> PathBuf {
+        self.path.join("cwd")
+    }
+
+    /// The files of its standard output and standard error.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn logs(&self) -> io::Result<(File, File)> {
+        let open = |name: &str| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(self.path.join(name))
+        };
+        Ok((open("stdout.log")?, open("stderr.log")?))
+    }
+
+    /// Writes down which processes it is.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn record(&self, process: &ProcessRecord) -> io::Result<()> {
+        fs::write(self.path.join("process.json"), serde_json::to_vec(process)?)
+    }
+
+    /// Which processes it was, if that was written down.
+    pub fn process(&self) -> Option<ProcessRecord> {
+        serde_json::from_slice(&fs::read(self.path.join("process.json")).ok()?).ok()
+    }
+}
+
+/// Kills every process of an instance and waits until they are gone: those on record, and those that carry its guid
+/// in their environment.
+///
+/// # Errors
+/// When one is still there after ten seconds.
+pub fn kill_leftovers(guid: &str, record: Option<ProcessRecord>) -> io::Result<()> {
+    let boot = procfs::boot_id()?;
+    let record = record.filter(|record| record.boot_id == boot);
+    let entry = format!("{GUID_VARIABLE}={guid}");
+    let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
+    let mut told = false;
+    loop {
+        let mut left: Vec<i32> = if guid.is_empty() {
+            Vec::new()
+        } else {
+            procfs::with_environment(&entry)
+        };
+        for (pid, started) in record
+            .iter()
+            .flat_map(|record| [record.command, record.supervisor])
+        {
+            if started.is_some() && procfs::start_ticks(pid) == started && !procfs::is_zombie(pid) {
+                // The command leads a group; the supervisor does too.
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+                left.push(pid);
+            }
+        }
+        left.retain(|pid| *pid != Pid::this().as_raw());
+        if left.is_empty() {
+            return Ok(());
+        }
+        if !told {
+            tracing::warn!(instance = guid, processes = ?left, "killing what an earlier run left behind");
+            told = true;
+        }
+        for pid in &left {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        if Instant::now() > deadline {
+            let text =
+                format!("processes {left:?} of instance {guid} do not die: end them by hand");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guid_can_not_leave_the_directory() {
+        for (guid, safe) in [
+            ("a-1", true),
+            ("", false),
+            ("..", false),
+            ("a/b", false),
+            ("a.b", false),
+            ("\0", false),
+        ] {
+            assert_eq!(is_safe_guid(guid), safe, "{guid:?}");
+        }
+        assert!(!is_safe_guid(&"a".repeat(65)));
+    }
+
+    #[test]
+    fn the_logs_of_the_last_ended_instances_are_kept() {
+        let root = tempfile::tempdir().expect("a directory");
+        let work = WorkDir::open(root.path()).expect("opened");
+        for i in 0..KEPT_LOGS + 5 {
+            let dir = work.create(&format!("guid-{i}")).expect("created");
+            dir.logs().expect("logs");
+            let now = Timestamp::from_second(i64::try_from(i).expect("small")).expect("a time");
+            work.archive(&dir, &format!("web-0-guid-{i}"), now)
+                .expect("archived");
+        }
+        let mut names: Vec<_> = fs::read_dir(work.ended())
+            .expect("there")
+            .flatten()
+            .map(|e| e.file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), KEPT_LOGS);
+        assert_eq!(names[0], "19700101T000005Z-web-0-guid-5");
+        assert!(work.ended().join(&names[0]).join("stderr.log").exists());
+        assert_eq!(fs::read_dir(work.instances()).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_is_killed_and_cleared() {
+        let root = tempfile::tempdir().expect("a directory");
+        let work = WorkDir::open(root.path()).expect("opened");
+        let guid = uuid::Uuid::new_v4().to_string();
+        work.create(&guid).expect("created");
+        let mut left = std::process::Command::new("sleep")
+            .arg("600")
+            .env(GUID_VARIABLE, &guid)
+            .spawn()
+            .expect("sleep");
+        WorkDir::open(root.path()).expect("opened again");
+        // Killed, and only not collected yet, because it is our child.
+        assert!(!left.wait().expect("ended").success());
+        assert_eq!(fs::read_dir(work.instances()).expect("there").count(), 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Watching one kind: dead connections show in seconds, broken watches are begun again, and an outage is
+//! logged once, not per try.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, future};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::backoff::Backoff;
+use crate::client;
+
+/// The server ends a watch after so many seconds, and one that has brought nothing five seconds later is dead.
+/// kube's default is 295 s, in which a lost assignment or Cell would go unseen.
+const WATCH_SECONDS: u32 = 20;
+
+/// Pauses before a broken watch is begun again grow from the one to the other. kube's default goes to 30 s,
+/// too long for what a recovery depends on.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// All that happens to the objects of one kind, for ever.
+pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let kind = K::kind(&()).into_owned();
+    let mut broken = false;
+    watcher(api, config.timeout(WATCH_SECONDS))
+        .backoff(Backoff::new(RETRY_MIN, RETRY_MAX))
+        .filter_map(move |item| {
+            future::ready(match item {
+                Ok(event) => {
+                    if std::mem::take(&mut broken) {
+                        tracing::info!(kind, "the watch works again");
+                    }
+                    Some(event)
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut broken, true) {
+                        tracing::warn!(
+                            kind,
+                            problem = brief(&error),
+                            "the watch broke; trying again"
+                        );
+                    }
+                    None
+                }
+            })
+        })
+        .boxed()
+}
+
+/// The server's own words where there are any.
+fn brief(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => client::brief(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
