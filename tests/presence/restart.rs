@@ -1,0 +1,117 @@
+//! A rep that comes back on the same machine: what its identity is good for.
+
+use std::time::{Duration, Instant};
+
+use diego_operator::presence::PresencePhase;
+use diego_operator::presence::identity::{Identity, WorkDirLock};
+use diego_operator::presence::keeper::KeeperReport;
+
+use crate::support::*;
+
+/// What a rep does at its start.
+fn prepare(dir: &tempfile::TempDir, incarnation: &str) -> (WorkDirLock, Option<Identity>) {
+    let lock = WorkDirLock::acquire(dir.path()).expect("the work directory is free");
+    (
+        lock,
+        Some(Identity::prepare(dir.path(), "a", incarnation).expect("an identity")),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_incarnation_goes_on_with_its_epoch() {
+    let etcd = etcd(1).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut watch = Watch::synced(config(etcd.endpoints())).await;
+    let (lock, identity) = prepare(&dir, "boot-1");
+    let mut first = Rep::start(config(etcd.endpoints()), "a", "boot-1", 3, identity);
+    let registered = first.until_registered().await;
+    let last_renewal = first.die().await;
+    drop(lock);
+
+    let (_lock, identity) = prepare(&dir, "boot-1");
+    let mut second = Rep::start(config(etcd.endpoints()), "a", "boot-1", 3, identity);
+    let again = second.until_registered().await;
+    assert_eq!((again.epoch, again.took_over), (registered.epoch, true));
+    assert_ne!(
+        again.lease, registered.lease,
+        "the time of the new lease is known, that of the old one was not"
+    );
+    let client = client(&etcd.endpoints()[0]).await;
+    let leases = client.lease_client().leases().await.expect("leases");
+    let leases: Vec<i64> = leases.leases().iter().map(|lease| lease.id()).collect();
+    assert_eq!(leases, [again.lease], "the old lease was given back");
+
+    // Past the time when the first one's lease would have ended.
+    while last_renewal.elapsed() < Duration::from_secs(5) {
+        second.until_renewed(1).await;
+    }
+    watch.catch_up(&client).await;
+    assert_eq!(watch.departures("a"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_incarnation_ends_the_old_one_without_a_loss() {
+    let etcd = etcd(1).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut watch = Watch::synced(config(etcd.endpoints())).await;
+    let (lock, identity) = prepare(&dir, "boot-1");
+    let mut first = Rep::start(config(etcd.endpoints()), "a", "boot-1", 60, identity);
+    let registered = first.until_registered().await;
+    first.die().await;
+    drop(lock);
+
+    let began = Instant::now();
+    let (_lock, identity) = prepare(&dir, "boot-2");
+    let mut second = Rep::start(config(etcd.endpoints()), "a", "boot-2", 60, identity);
+    let again = second.until_registered().await;
+    assert!(
+        again.epoch > registered.epoch && !again.took_over,
+        "{again:?} after {registered:?}"
+    );
+    let departure = watch.until_gone("a").await;
+    assert_eq!(departure.last.epoch, registered.epoch);
+    assert_eq!(departure.last.phase(), PresencePhase::Restarting);
+    let value = departure.last.value.expect("readable");
+    assert_eq!(value.incarnation, "boot-1");
+    let held = watch.until_held("a").await;
+    assert_eq!(
+        (held.epoch, held.phase()),
+        (again.epoch, PresencePhase::Held)
+    );
+    assert_eq!(held.value.expect("readable").incarnation, "boot-2");
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "it does not wait for the old lease"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_work_directory_takes_the_name_once_and_not_in_turns() {
+    let etcd = etcd(1).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_lock, identity) = prepare(&dir, "boot-1");
+    let mut first = Rep::start(config(etcd.endpoints()), "a", "boot-1", 2, identity.clone());
+    let registered = first.until_registered().await;
+    let mut copy = Rep::start(config(etcd.endpoints()), "a", "boot-1", 2, identity);
+    assert!(copy.until_registered().await.took_over);
+    first
+        .until("lost", |report| {
+            matches!(report, KeeperReport::Lost { .. }).then_some(())
+        })
+        .await;
+    let error = first.until_failed().await;
+    assert!(error.contains("is held by another rep"), "{error}");
+    copy.until_renewed(1).await;
+    assert!(
+        !copy
+            .seen
+            .iter()
+            .any(|report| matches!(report, KeeperReport::Lost { .. })),
+        "{:#?}",
+        copy.seen
+    );
+    assert_eq!(
+        copy.keeper.control.keeping().borrow().epoch,
+        Some(registered.epoch)
+    );
+}

@@ -1,0 +1,288 @@
+//! What every test here needs: an etcd, a listener, a rep; and waits that end.
+
+use std::time::Duration;
+
+use diego_operator::presence::etcd::{EtcdConfig, key};
+use diego_operator::presence::identity::Identity;
+use diego_operator::presence::keeper::{Keeper, KeeperReport, Registration};
+use diego_operator::presence::watcher;
+use diego_operator::presence::{Departure, Presence, PresenceEvent};
+use etcd_client::{Client, PutOptions};
+use local_cluster::{Etcd, EtcdOptions};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Every wait ends after this; far longer than any of them takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+pub async fn etcd(members: usize) -> Etcd {
+    Etcd::start(EtcdOptions {
+        members,
+        ..EtcdOptions::default()
+    })
+    .await
+    .expect("etcd starts")
+}
+
+pub fn config(endpoints: Vec<String>) -> EtcdConfig {
+    EtcdConfig {
+        endpoints,
+        ..EtcdConfig::default()
+    }
+}
+
+/// A client of the test's own, beside the code under test.
+pub async fn client(endpoint: &str) -> Client {
+    Client::connect([endpoint], None).await.expect("a client")
+}
+
+/// Writes a Cell's key without a rep; gives its epoch.
+pub async fn put(client: &Client, cell: &str, value: &str) -> i64 {
+    let mut kv = client.kv_client();
+    kv.put(key(cell), value, Some(PutOptions::new()))
+        .await
+        .expect("written");
+    kv.get(key(cell), None).await.expect("read").kvs()[0].create_revision()
+}
+
+pub fn value(cell: &str) -> String {
+    format!(r#"{{"cellId":"{cell}","incarnation":"i","ttlSeconds":5}}"#)
+}
+
+pub async fn delete(client: &Client, cell: &str) {
+    client
+        .kv_client()
+        .delete(key(cell), None)
+        .await
+        .expect("deleted");
+}
+
+/// Waits until the condition holds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A listener to the watcher, which remembers everything it heard.
+pub struct Watch {
+    events: mpsc::Receiver<PresenceEvent>,
+    pub seen: Vec<PresenceEvent>,
+    _cancel: DropGuard,
+}
+
+impl Watch {
+    /// Starts the watcher; nothing is received yet.
+    pub fn start(config: EtcdConfig, queue: usize) -> Self {
+        let (sender, events) = mpsc::channel(queue);
+        let cancel = CancellationToken::new();
+        tokio::spawn(watcher::run(config, sender, cancel.clone()));
+        Self {
+            events,
+            seen: Vec::new(),
+            _cancel: cancel.drop_guard(),
+        }
+    }
+
+    /// Starts the watcher and waits for its first list.
+    pub async fn synced(config: EtcdConfig) -> Self {
+        let mut watch = Self::start(config, 1000);
+        watch.until_synced(false).await;
+        watch
+    }
+
+    /// The next event that `pick` takes; the ones before it are remembered as well.
+    pub async fn until<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(&PresenceEvent) -> Option<T>,
+    ) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let event = match tokio::time::timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => panic!("the watcher ended before: {what}; heard {:#?}", self.seen),
+                Err(_) => panic!("not within {PATIENCE:?}: {what}; heard {:#?}", self.seen),
+            };
+            let picked = pick(&event);
+            self.seen.push(event);
+            if let Some(picked) = picked {
+                return picked;
+            }
+        }
+    }
+
+    pub async fn until_synced(&mut self, reset: bool) {
+        self.until("a list", |event| match event {
+            PresenceEvent::Synced { reset: is, .. } if *is == reset => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    pub async fn until_held(&mut self, cell: &str) -> Presence {
+        self.until(&format!("{cell} held"), |event| match event {
+            PresenceEvent::Held(now) if now.cell == cell => Some(now.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn until_gone(&mut self, cell: &str) -> Departure {
+        self.until(&format!("{cell} gone"), |event| match event {
+            PresenceEvent::Gone(departure) if departure.last.cell == cell => {
+                Some(departure.clone())
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn until_restarted(&mut self) -> &'static str {
+        self.until("the watch begins again", |event| match event {
+            PresenceEvent::WatchRestarted { reason } => Some(*reason),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Hears everything that the store did before now: changes come in order, so a change made now is the mark.
+    pub async fn catch_up(&mut self, client: &Client) {
+        let epoch = put(client, "mark", &value("mark")).await;
+        loop {
+            if self.until_held("mark").await.epoch == epoch {
+                break;
+            }
+        }
+        delete(client, "mark").await;
+        loop {
+            if self.until_gone("mark").await.last.epoch == epoch {
+                break;
+            }
+        }
+    }
+
+    /// How often a Cell was told to be gone so far.
+    pub fn departures(&self, cell: &str) -> usize {
+        let gone =
+            |event: &&PresenceEvent| matches!(event, PresenceEvent::Gone(d) if d.last.cell == cell);
+        self.seen.iter().filter(gone).count()
+    }
+}
+
+/// A keeper, and everything it reported.
+pub struct Rep {
+    pub keeper: Keeper,
+    pub seen: Vec<KeeperReport>,
+}
+
+/// What a registration said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    pub epoch: i64,
+    pub lease: i64,
+    pub took_over: bool,
+}
+
+impl Rep {
+    /// Starts a keeper.
+    pub fn start(
+        config: EtcdConfig,
+        cell: &str,
+        incarnation: &str,
+        ttl: u32,
+        identity: Option<Identity>,
+    ) -> Self {
+        let registration = Registration {
+            cell_id: cell.into(),
+            incarnation: incarnation.into(),
+            ttl_seconds: ttl,
+        };
+        let keeper = Keeper::start(config, registration, identity).expect("the keeper starts");
+        Self {
+            keeper,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Starts a keeper without an identity, and waits until it holds its key.
+    pub async fn registered(config: EtcdConfig, cell: &str, ttl: u32) -> (Self, Registered) {
+        let mut rep = Self::start(config, cell, "life-1", ttl, None);
+        let registered = rep.until_registered().await;
+        (rep, registered)
+    }
+
+    pub async fn until<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(&KeeperReport) -> Option<T>,
+    ) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let report = match tokio::time::timeout_at(deadline, self.keeper.reports.recv()).await {
+                Ok(Some(report)) => report,
+                Ok(None) => panic!("the keeper ended before: {what}; reported {:#?}", self.seen),
+                Err(_) => panic!("not within {PATIENCE:?}: {what}; reported {:#?}", self.seen),
+            };
+            let picked = pick(&report);
+            self.seen.push(report);
+            if let Some(picked) = picked {
+                return picked;
+            }
+        }
+    }
+
+    pub async fn until_registered(&mut self) -> Registered {
+        self.until("registered", |report| match report {
+            KeeperReport::Registered {
+                epoch,
+                lease_id,
+                took_over,
+                ..
+            } => Some(Registered {
+                epoch: *epoch,
+                lease: *lease_id,
+                took_over: *took_over,
+            }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for so many more answered renewals.
+    pub async fn until_renewed(&mut self, times: usize) {
+        let mut left = times;
+        self.until("renewed", |report| {
+            left -= usize::from(matches!(report, KeeperReport::Renewed { .. }));
+            (left == 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn until_failed(&mut self) -> String {
+        self.until("failed for good", |report| match report {
+            KeeperReport::Failed { error } => Some(error.to_string()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The rep dies: nothing is renewed or given back any more. Gives when its last answered renewal was sent.
+    pub async fn die(self) -> std::time::Instant {
+        let mut keeping = self.keeper.control.keeping();
+        drop(self);
+        // The channel closes with the keeper's thread.
+        tokio::time::timeout(PATIENCE, async { while keeping.changed().await.is_ok() {} })
+            .await
+            .expect("the keeper ends");
+        keeping
+            .borrow()
+            .last_renewal_sent
+            .expect("it was registered")
+    }
+}
