@@ -1,0 +1,68 @@
+//! A graceful stop of a rep is no loss: its work moves start-before-stop.
+
+use diego_operator::api::CellState;
+
+use crate::support::{Failure, eventually, objects, site::START, site::Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_moves_the_work_and_is_no_loss() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    site.running("web", 4, |_| true).await?;
+    let status = site.stop_rep("b").await?;
+    assert!(status.success(), "{status}: {}", site.picture().await);
+    site.running("web", 4, |cell| cell == "a").await?;
+    site.cell_state("b", CellState::Evacuated).await?;
+    let text = site.metrics().await?;
+    assert!(
+        text.contains("diego_cell_presence_expired_total{source=\"watch\"} 0"),
+        "no loss"
+    );
+    assert!(
+        text.contains("diego_cell_presence_expired_total{source=\"resync\"} 0"),
+        "no loss"
+    );
+    assert!(
+        text.contains("diego_actuallrp_starts_total{reason=\"missing-cell\"} 0"),
+        "no loss"
+    );
+    for lrp in site.instances("web").await? {
+        assert_eq!(
+            lrp.status.as_ref().unwrap().crash_count.unwrap_or(0),
+            0,
+            "no crash"
+        );
+    }
+    // And it can come back.
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("api", 2)).await?;
+    site.running("api", 2, |_| true).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_on_a_draining_cell_runs_to_its_end() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.run_task(&objects::task("short", "sleep 3; echo done"))
+        .await?;
+    eventually("the Task runs", START, || async {
+        let task = site.tasks().get("short").await.ok()?;
+        (task.status?.cell_name.as_deref() == Some("a")).then_some(())
+    })
+    .await?;
+    let status = site.stop_rep("a").await?;
+    assert!(status.success(), "{status}");
+    let status = site.tasks().get("short").await?.status.unwrap_or_default();
+    assert_eq!(
+        (status.failed.unwrap_or(false), status.failure_reason),
+        (false, None),
+        "{:?}",
+        status.state
+    );
+    Ok(())
+}

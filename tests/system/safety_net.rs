@@ -1,0 +1,167 @@
+//! What a lost watch event hid is made good: by the re-list, or by the periodic pass.
+
+use std::time::Duration;
+
+use diego_operator::api::CellState;
+use etcd_client::GetOptions;
+
+use crate::support::{Failure, eventually, objects, proxy::Proxy, site::START, site::Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_while_disconnected_and_compacted_is_found_by_the_relist() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    let endpoint = site.etcd.endpoints().remove(0);
+    let target = endpoint.trim_start_matches("http://").to_owned();
+    let proxy = Proxy::start(target).await?;
+    let through_proxy = format!("http://{}", proxy.address());
+    // So long an interval that the periodic pass has no part in it.
+    site.start_controller_at(&through_proxy, &["--convergence-interval-seconds", "3600"])
+        .await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    site.running("web", 4, |_| true).await?;
+
+    proxy.cut();
+    site.kill_cell("b").await;
+    let mut etcd = etcd_client::Client::connect([endpoint], None).await?;
+    let key = diego_operator::presence::etcd::key("b");
+    let revision = loop {
+        let answer = etcd
+            .get(key.clone(), Some(GetOptions::new().with_count_only()))
+            .await?;
+        if answer.count() == 0 {
+            break answer
+                .header()
+                .map(|header| header.revision())
+                .unwrap_or_default();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    // The event is gone from the store's history: no watch can deliver it any more.
+    etcd.compact(revision, None).await?;
+    let before = site
+        .cells()
+        .get("b")
+        .await?
+        .status
+        .unwrap_or_default()
+        .state;
+    assert_eq!(
+        before,
+        Some(CellState::Present),
+        "nobody could have told the controller"
+    );
+    proxy.mend();
+
+    site.running("web", 4, |cell| cell == "a").await?;
+    site.cell_state("b", CellState::Missing).await?;
+    assert_eq!(
+        site.metric("diego_cell_presence_expired_total{source=\"watch\"}")
+            .await?,
+        1.0
+    );
+    assert_eq!(
+        site.metric("diego_cell_presence_expired_total{source=\"resync\"}")
+            .await?,
+        0.0
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_watch_the_periodic_pass_finds_the_loss() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    let args = [
+        "--disable-presence-watch",
+        "--convergence-interval-seconds",
+        "3",
+    ];
+    site.start_controller(&args).await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    site.running("web", 4, |_| true).await?;
+    site.kill_cell("b").await;
+    site.running("web", 4, |cell| cell == "a").await?;
+    assert_eq!(
+        site.metric("diego_cell_presence_expired_total{source=\"resync\"}")
+            .await?,
+        1.0
+    );
+    assert_eq!(
+        site.metric("diego_cell_presence_expired_total{source=\"watch\"}")
+            .await?,
+        0.0
+    );
+    let events = eventually("the Event is published", START, || async {
+        let output = site
+            .cluster
+            .kubectl(&["events", "--for", "cell.diego.cloudfoundry.org/b"])
+            .await
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("CellMissedByWatch").then_some(text)
+    })
+    .await?;
+    assert!(events.contains("CellPresenceExpired"), "{events}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_died_while_the_controller_was_down_is_recovered_when_it_is_back()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    site.running("web", 4, |_| true).await?;
+    site.kill_controller().await;
+    site.kill_cell("b").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    site.start_controller(&[]).await?;
+    site.running("web", 4, |cell| cell == "a").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losing_the_presence_store_moves_nothing() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&["--convergence-interval-seconds", "1"])
+        .await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    let before = site.running("web", 4, |_| true).await?;
+    site.etcd.member(0).pause();
+    eventually(
+        "the controller notices that it can't hear the store",
+        START,
+        || async {
+            (site.metric("diego_presence_store_reachable").await.ok()? == 0.0).then_some(())
+        },
+    )
+    .await?;
+    // Longer than the TTL, with many passes of the safety net in between.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    site.etcd.member(0).resume();
+    eventually("the controller hears the store again", START, || async {
+        (site.metric("diego_presence_store_reachable").await.ok()? == 1.0).then_some(())
+    })
+    .await?;
+    for cell in ["a", "b"] {
+        site.cell_state(cell, CellState::Present).await?;
+    }
+    for (now, before) in site.running("web", 4, |_| true).await?.iter().zip(&before) {
+        let (now, before) = (
+            now.status.as_ref().unwrap(),
+            before.status.as_ref().unwrap(),
+        );
+        assert_eq!(
+            (&now.cell_name, &now.instance_guid),
+            (&before.cell_name, &before.instance_guid)
+        );
+    }
+    Ok(())
+}
