@@ -23,6 +23,8 @@ fi
 has cc || missing+=(gcc libc6-dev)
 has curl || missing+=(curl)
 has python3 || missing+=(python3)
+# The tests of presence over TLS make their certificates with it.
+has openssl || missing+=(openssl)
 # setpriv starts the servers of the local cluster so that none is left behind; flock guards their build.
 has setpriv && has flock || missing+=(util-linux)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || missing+=(ca-certificates)

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::ledger;
 
 /// People look at these numbers; nothing is decided on them.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes changed counts, one Cell after the other, for ever.
 pub async fn run(context: Arc<Context>) {

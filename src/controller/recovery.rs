@@ -15,6 +15,7 @@ use crate::api::{ActualLRPState, LastRecovery};
 use crate::converge::cell::{self, LossTimes, Observation, Source, Verdict};
 use crate::converge::life::Life;
 use crate::converge::plan::Scope;
+use crate::converge::status;
 use crate::converge::world::Key;
 use crate::metrics::{OutcomeLabel, ReasonLabel, SourceLabel};
 use crate::presence::{Departure, Presence, PresenceEvent, PresencePhase};
@@ -287,15 +288,21 @@ async fn report(
         .noticed_time
         .checked_add(SignedDuration::try_from(took).unwrap_or_default());
     let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    ledger::write(context, &context.slow.client, &loss.cell, |_, record| {
-        let mut status = record.status.clone();
-        let last: &mut LastRecovery = status.last_recovery.as_mut()?;
-        last.recovered_time = recovered.as_ref().ok().map(|time| MicroTime(*time));
-        last.actual_lrps = count(placed);
-        last.waiting_actual_lrps = count(waiting);
-        last.tasks = count(tasks_failed);
-        Some((status, ()))
-    })
+    ledger::write(
+        context,
+        &context.slow.client,
+        &loss.cell,
+        |world, record| {
+            let mut status = record.status.clone();
+            status::cell_load(world, &loss.cell, &mut status);
+            let last: &mut LastRecovery = status.last_recovery.as_mut()?;
+            last.recovered_time = recovered.as_ref().ok().map(|time| MicroTime(*time));
+            last.actual_lrps = count(placed);
+            last.waiting_actual_lrps = count(waiting);
+            last.tasks = count(tasks_failed);
+            Some((status, ()))
+        },
+    )
     .await;
     let millis = |span: Duration| format!("{} ms", span.as_millis());
     let began = start.map_or_else(String::new, |start| {

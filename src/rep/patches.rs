@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::outcome::Outcome;
 use crate::api::conditions::{self, SUCCEEDED, Truth};
 use crate::api::{ActualLRPState, ActualLRPStatus, PortMapping, Task};
-use crate::converge::crash;
+use crate::converge::crash::{self, Restart};
 
 /// Reasons in a record are at most so long.
 const MAX_REASON: usize = 1024;
@@ -68,8 +68,13 @@ pub fn crashed(stamp: &Stamp, status: &ActualLRPStatus, reason: &str) -> Value {
         .then(|| status.state_transition_time.as_ref().map(|time| time.0))
         .flatten();
     let count = crash::count_after(status.crash_count.unwrap_or(0), ran_since, stamp.now);
+    let next_restart = match crash::next_restart(count, stamp.now) {
+        Restart::At(time) => json!(micro(time)),
+        Restart::Never => Value::Null,
+    };
     json!({
         "state": "Crashed",
+        "nextRestartTime": next_restart,
         "cellName": null,
         "cellEpoch": stamp.epoch,
         "instanceGuid": null,

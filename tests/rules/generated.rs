@@ -94,3 +94,28 @@ fn inspect(path: &str, schema: &serde_json::Value, problems: &mut Vec<String>) {
         inspect(&format!("{path}[]"), &schema["items"], problems);
     }
 }
+
+/// `docs/operating.md` names every metric there is.
+#[test]
+fn every_metric_is_documented() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let controller = diego_operator::metrics::ControllerMetrics::new(&mut registry);
+    let client = diego_operator::metrics::ClientMetrics::new(&mut registry);
+    let rep = diego_operator::rep::metrics::RepMetrics::new(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("metrics are text");
+    drop((controller, client, rep));
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
+    let docs = std::fs::read_to_string(docs).expect("docs/operating.md exists");
+    let mut seen = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').expect("a name and a type");
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        assert!(
+            docs.contains(&format!("{name}{suffix}")),
+            "docs/operating.md does not name {name}{suffix}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 25, "only {seen} metrics were looked at");
+}

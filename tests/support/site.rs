@@ -389,6 +389,22 @@ impl Site {
         Ok(answer.ok_or("the controller serves no metrics")?.1)
     }
 
+    /// Where the controller serves its metrics.
+    pub fn metrics_address(&self) -> String {
+        format!(
+            "http://127.0.0.1:{}/metrics",
+            self.controller().metrics_port
+        )
+    }
+
+    /// The reps and their process ids.
+    pub fn rep_pids(&self) -> Vec<(String, u32)> {
+        self.reps
+            .iter()
+            .map(|(name, rep)| (name.clone(), rep.process.pid()))
+            .collect()
+    }
+
     /// One metric of the controller.
     pub async fn metric(&self, series: &str) -> Result<f64, Failure> {
         let text = self.metrics().await?;

@@ -109,7 +109,14 @@ async fn stores_that_are_not_there_are_told_at_the_start() -> Result<(), Failure
         "1",
     ];
     let output = diego(&with("rep", &args), Some(kubeconfig)).await?;
-    assert_ends_with(&output, &["--presence-ttl-seconds 1", "at least 2 s", "set --presence-ttl-seconds to 2 or more"]);
+    assert_ends_with(
+        &output,
+        &[
+            "--presence-ttl-seconds 1",
+            "at least 2 s",
+            "set --presence-ttl-seconds to 2 or more",
+        ],
+    );
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let taken = listener.local_addr()?.to_string();

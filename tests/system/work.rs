@@ -91,6 +91,15 @@ async fn crashes_are_counted_and_restarted_by_the_policy() -> Result<(), Failure
         "{status:?}"
     );
     assert_eq!(status.cell_name, None);
+    let wait = status.next_restart_time.map(|next| {
+        next.0
+            .duration_since(status.state_transition_time.unwrap().0)
+    });
+    assert_eq!(
+        wait.map(|wait| wait.as_secs()),
+        Some(30),
+        "the next restart shows"
+    );
     let message = eventually("the DesiredLRP tells", START, || async {
         let conditions = site.desired().get("flaky").await.ok()?.status?.conditions;
         let ready = conditions

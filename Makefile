@@ -1,0 +1,42 @@
+# Every target does its own set-up, system packages and the local API server's binaries included.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo cluster test unit lint crds bench-recovery clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+setup: ## Install system packages and build the local API server once (about five minutes the first time)
+	@hack/setup.sh
+
+demo: setup ## Kill a Cell and see its work run elsewhere about five seconds later
+	@$(CARGO) build --quiet --bin diego --example demo
+	@target/debug/examples/demo
+
+cluster: setup ## Leave the same installation running, for your own kubectl
+	@$(CARGO) build --quiet --bin diego --example demo
+	@target/debug/examples/demo --stay
+
+test: setup lint ## Run all checks and tests
+	$(CARGO) test --workspace
+
+unit: ## Run the tests that need no server
+	$(CARGO) test --lib --test rules
+
+lint: setup ## Check format, lints and documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+crds: ## Generate the CRDs from the Rust types
+	$(CARGO) run --quiet --bin diego -- crds --output crds
+
+bench-recovery: setup ## Time 30 recoveries of a Cell with 50 instances
+	@$(CARGO) build --release --quiet --bin diego
+	@$(CARGO) bench --quiet --bench recovery
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf .tools
