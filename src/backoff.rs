@@ -40,21 +40,6 @@ impl Backoff {
     }
 }
 
-/// Every pause drawn by its own chance, for kube's watches.
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.pause(chance()))
-    }
-}
-
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        Backoff::reset(self);
-    }
-}
-
 /// A random number in `0.0..1.0`, good enough to spread load.
 pub(crate) fn chance() -> f64 {
     // Every `RandomState` hashes with a key of its own; 53 bits fill an f64.

@@ -29,9 +29,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Program {
     /// Place LRPs and Tasks on Cells, and react at once when a Cell is lost
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Register this machine as a Cell, keep its presence and run its work
-    Rep(RepArgs),
+    Rep(Box<RepArgs>),
     /// Print the CRDs as YAML
     Crds(CrdsArgs),
     /// Run one command and kill all it started when the rep is gone (started by the rep itself)

@@ -20,8 +20,8 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().program {
-        Program::Controller(args) => run(run_controller(args)),
-        Program::Rep(args) => run(run_rep(args)),
+        Program::Controller(args) => run(run_controller(*args)),
+        Program::Rep(args) => run(run_rep(*args)),
         Program::Crds(args) => print_crds(&args),
         Program::Supervise(args) => return rep::supervise::supervise_main(args.command),
     };

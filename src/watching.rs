@@ -5,13 +5,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, future};
-use kube::runtime::WatchStreamExt;
+use futures::{StreamExt, stream};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, chance};
 use crate::client;
 
 /// The server ends a watch after so many seconds, and one that has brought nothing five seconds later is dead.
@@ -29,30 +28,37 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&()).into_owned();
-    let mut broken = false;
-    watcher(api, config.timeout(WATCH_SECONDS))
-        .backoff(Backoff::new(RETRY_MIN, RETRY_MAX))
-        .filter_map(move |item| {
-            future::ready(match item {
-                Ok(event) => {
-                    if std::mem::take(&mut broken) {
-                        tracing::info!(kind, "the watch works again");
+    let items = watcher(api, config.timeout(WATCH_SECONDS)).boxed();
+    let pauses = Backoff::new(RETRY_MIN, RETRY_MAX);
+    stream::unfold(
+        (items, pauses, false),
+        move |(mut items, mut pauses, mut broken)| {
+            let kind = kind.clone();
+            async move {
+                loop {
+                    match items.next().await? {
+                        // Comes before every list, also before one that fails: it proves nothing.
+                        Ok(Event::Init) => return Some((Event::Init, (items, pauses, broken))),
+                        Ok(event) => {
+                            pauses.reset();
+                            if std::mem::take(&mut broken) {
+                                tracing::info!(kind, "the watch works again");
+                            }
+                            return Some((event, (items, pauses, broken)));
+                        }
+                        Err(error) => {
+                            if !std::mem::replace(&mut broken, true) {
+                                let problem = brief(&error);
+                                tracing::warn!(kind, problem, "the watch broke; trying again");
+                            }
+                            tokio::time::sleep(pauses.pause(chance())).await;
+                        }
                     }
-                    Some(event)
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut broken, true) {
-                        tracing::warn!(
-                            kind,
-                            problem = brief(&error),
-                            "the watch broke; trying again"
-                        );
-                    }
-                    None
-                }
-            })
-        })
-        .boxed()
+            }
+        },
+    )
+    .boxed()
 }
 
 /// The server's own words where there are any.

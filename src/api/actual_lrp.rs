@@ -115,6 +115,10 @@ pub struct ActualLRPStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub crash_reason: Option<String>,
+    /// How often Cells gave it back since it last ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub rejection_count: Option<i32>,
     /// When a Crashed instance will be started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_restart_time: Option<MicroTime>,

@@ -54,8 +54,8 @@ pub struct DesiredLRPSpec {
     #[serde(default = "default_start_timeout")]
     #[schemars(range(min = 0, max = 86_400))]
     pub start_timeout_seconds: i32,
-    /// What becomes of an instance whose Cell is missing. Suspect keeps it routable until its replacement
-    /// runs. Strict promises at most one running instance per index.
+    /// What becomes of an instance whose Cell is missing. Suspect keeps it recorded, and routable, until its
+    /// replacement runs. Strict drops it from the record at once.
     #[serde(default)]
     pub missing_cell_policy: MissingCellPolicy,
     /// Free text for the caller's own use.
@@ -75,7 +75,7 @@ pub enum MissingCellPolicy {
     /// It is kept, and routable, until its replacement runs.
     #[default]
     Suspect,
-    /// At most one instance per index runs at any time.
+    /// It is dropped from the record at once.
     Strict,
 }
 

@@ -97,8 +97,9 @@ pub enum TaskState {
 /// Where the Task runs and how it ended.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[x_kube(validation = Rule::new("!(oldSelf.state in ['Completed', 'Resolving']) || self.state in ['Completed', 'Resolving']").message("a completed Task must not go back to Pending or Running: a Task runs at most once"))]
-#[x_kube(validation = Rule::new("!(oldSelf.state in ['Completed', 'Resolving']) || (has(self.failed) == has(oldSelf.failed) && (!has(self.failed) || self.failed == oldSelf.failed) && has(self.result) == has(oldSelf.result) && (!has(self.result) || self.result == oldSelf.result))").message("the outcome of a completed Task must not change"))]
-#[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Running' || oldSelf.cellName == self.cellName").message("a Running Task must stay on its Cell: a Task runs at most once"))]
+#[x_kube(validation = Rule::new("!(oldSelf.state in ['Completed', 'Resolving']) || (has(self.failed) == has(oldSelf.failed) && (!has(self.failed) || self.failed == oldSelf.failed) && has(self.result) == has(oldSelf.result) && (!has(self.result) || self.result == oldSelf.result) && has(self.failureReason) == has(oldSelf.failureReason) && (!has(self.failureReason) || self.failureReason == oldSelf.failureReason))").message("the outcome of a completed Task must not change"))]
+#[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Pending'").message("a Running Task must not go back to Pending: a Task runs at most once"))]
+#[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Running' || (oldSelf.cellName == self.cellName && oldSelf.instanceGuid == self.instanceGuid)").message("a Running Task must stay on its Cell: a Task runs at most once"))]
 #[x_kube(validation = Rule::new("self.state != 'Running' || (has(self.cellName) && has(self.instanceGuid))").message("a Running Task must have `cellName` and `instanceGuid`"))]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {

@@ -1,6 +1,7 @@
 //! What the controller's lanes share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use crate::api::{Cell, DesiredLRP, Task};
 use crate::converge::plan::{self, Plan, Rules, Scope};
 use crate::converge::world::{Key, Waiting, World};
 use crate::metrics::ControllerMetrics;
-use crate::presence::{PresencePhase, PresenceStore};
+use crate::presence::{Presence, PresencePhase, PresenceStore};
 
 use super::events::EventSink;
+use super::recovery::Loss;
 
 /// Assumed for a Cell whose presence was never seen: the TTL the design gives ("Faster Missing Cell Recovery").
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub struct Heard {
     pub phase: PresencePhase,
     /// Its TTL.
     pub ttl: Duration,
+    /// When its presence was last seen.
+    pub at: Instant,
 }
 
 /// Shared by all lanes.
@@ -70,14 +74,15 @@ pub struct Context {
     pub triggers: Triggers,
     /// True once all kinds were listed: before, what is not there says nothing.
     pub synced: watch::Receiver<bool>,
-    /// When the controller began; absence is believed only a TTL later.
-    pub started: Instant,
     /// The presence watch is heard.
     pub watch_heard: AtomicBool,
-    recovering: Mutex<HashSet<String>>,
+    started: Instant,
+    trusted_since: Mutex<Instant>,
+    /// Cells whose recovery is under way, with the loss that was noticed meanwhile.
+    recovering: Mutex<HashMap<String, Option<Loss>>>,
     heard: Mutex<HashMap<String, Heard>>,
-    /// Instances of lost Cells that do not run again yet, and since when their Cell was last certainly alive.
-    down_since: Mutex<HashMap<Key, Instant>>,
+    /// Instances of lost Cells that do not run again yet, the Cell, and when it was last certainly alive.
+    down: Mutex<HashMap<Key, (String, Instant)>>,
 }
 
 /// Everything a [`Context`] is made of that is not its own.
@@ -128,10 +133,11 @@ impl Context {
             triggers,
             synced,
             started: Instant::now(),
+            trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
             recovering: Mutex::default(),
             heard: Mutex::default(),
-            down_since: Mutex::default(),
+            down: Mutex::default(),
         })
     }
 
@@ -153,9 +159,15 @@ impl Context {
         let _ = synced.wait_for(|synced| *synced).await;
     }
 
-    /// Notes what a Cell's rep said.
-    pub fn heard(&self, cell: &str, heard: Heard) {
-        locked(&self.heard).insert(cell.to_owned(), heard);
+    /// Notes what a Cell's presence says.
+    pub fn heard(&self, presence: &Presence) {
+        let heard = Heard {
+            phase: presence.phase(),
+            ttl: presence.ttl().unwrap_or(DEFAULT_TTL),
+            at: Instant::now(),
+        };
+        locked(&self.heard).insert(presence.cell.clone(), heard);
+        self.world(|world| world.mark_alive(&presence.cell));
     }
 
     /// What was last heard of a Cell.
@@ -163,14 +175,21 @@ impl Context {
         locked(&self.heard).get(cell).copied()
     }
 
-    /// How long after the start, or after a new store, absence must not be believed: the longest TTL known.
-    pub fn grace(&self) -> Duration {
-        locked(&self.heard)
-            .values()
-            .map(|heard| heard.ttl)
-            .max()
-            .unwrap_or(DEFAULT_TTL)
-            .max(DEFAULT_TTL)
+    /// The Cell's TTL, or the default where it was never heard.
+    pub fn ttl(&self, cell: &str) -> Duration {
+        self.last_heard(cell).map_or(DEFAULT_TTL, |heard| heard.ttl)
+    }
+
+    /// How long absence must still not be believed: one TTL after the start, and after a store that lost its
+    /// data, every Cell that lives must first have had the time to show itself.
+    pub fn grace(&self, cell: &str) -> Duration {
+        self.ttl(cell)
+            .saturating_sub(locked(&self.trusted_since).elapsed())
+    }
+
+    /// From now on absence is believed only after another TTL.
+    pub fn distrust(&self) {
+        *locked(&self.trusted_since) = Instant::now();
     }
 
     /// Whether the presence watch is up and would tell of a loss by itself.
@@ -178,28 +197,45 @@ impl Context {
         self.watch_heard.load(Ordering::Relaxed)
     }
 
-    /// Claims the recovery of a Cell; `None` while another lane is at it.
-    pub fn begin_recovery(self: &Arc<Self>, cell: &str) -> Option<Recovering> {
-        let claimed = locked(&self.recovering).insert(cell.to_owned());
-        claimed.then(|| Recovering {
-            context: self.clone(),
-            cell: cell.to_owned(),
-        })
-    }
-
-    /// Notes that the instances in `keys` are down since `since`.
-    pub fn note_down(&self, keys: impl IntoIterator<Item = Key>, since: Instant) {
-        let mut down = locked(&self.down_since);
-        for key in keys {
-            down.entry(key).or_insert(since);
+    /// Claims the recovery of a Cell. `None` while another lane is at it: then that one looks at `loss` next.
+    pub fn begin_recovery(self: &Arc<Self>, loss: Loss) -> Option<Recovering> {
+        match locked(&self.recovering).entry(loss.cell.clone()) {
+            Entry::Occupied(mut entry) => {
+                entry.insert(Some(loss));
+                None
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(None);
+                Some(Recovering {
+                    context: self.clone(),
+                    cell: loss.cell,
+                    ended: false,
+                })
+            }
         }
     }
 
-    /// An instance runs, or is gone; returns how long it was down, if it was.
-    pub fn note_up(&self, key: &Key) -> Option<Duration> {
-        locked(&self.down_since)
-            .remove(key)
-            .map(|since| since.elapsed())
+    /// Notes that the instances in `keys` are down: they ran on `cell`, which was last alive at `alive`.
+    pub fn note_down(&self, keys: impl IntoIterator<Item = Key>, cell: &str, alive: Instant) {
+        let mut down = locked(&self.down);
+        down.extend(keys.into_iter().map(|key| (key, (cell.to_owned(), alive))));
+    }
+
+    /// An instance runs on `cell`; returns how long it was down, if it was lost with another Cell.
+    pub fn note_up(&self, key: &Key, cell: &str) -> Option<Duration> {
+        let mut down = locked(&self.down);
+        let (lost_with, alive) = down.get(key)?;
+        if lost_with == cell {
+            return None;
+        }
+        let downtime = alive.elapsed();
+        down.remove(key);
+        Some(downtime)
+    }
+
+    /// An instance is gone.
+    pub fn note_gone(&self, key: &Key) {
+        locked(&self.down).remove(key);
     }
 
     /// Room may have come free: looks again at everything that waits for it.
@@ -210,6 +246,12 @@ impl Context {
                 Waiting::Task(key) => self.wake_task(&key),
             }
         }
+    }
+
+    /// Whether a loss that the resync finds is one that the watch missed: not in the first interval, in which
+    /// Cells are found that died before this controller began.
+    pub fn watch_should_have_told(&self) -> bool {
+        self.started.elapsed() > self.interval
     }
 
     /// Wakes the reconciler of a Cell.
@@ -235,15 +277,31 @@ impl Context {
     }
 }
 
-/// A recovery under way; ends with the value.
+/// A recovery under way; the claim ends with the value.
 pub struct Recovering {
     context: Arc<Context>,
     cell: String,
+    ended: bool,
+}
+
+impl Recovering {
+    /// The loss that was noticed meanwhile. With none the claim ends, in the same instant.
+    pub fn noticed_meanwhile(&mut self) -> Option<Loss> {
+        let mut recovering = locked(&self.context.recovering);
+        let loss = recovering.get_mut(&self.cell)?.take();
+        if loss.is_none() {
+            recovering.remove(&self.cell);
+            self.ended = true;
+        }
+        loss
+    }
 }
 
 impl Drop for Recovering {
     fn drop(&mut self) {
-        locked(&self.context.recovering).remove(&self.cell);
+        if !self.ended {
+            locked(&self.context.recovering).remove(&self.cell);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Carrying out a plan: one compare-and-swap per write, bounded in number and time, no choices of its own.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::api::{
     ActualLRP, ActualLRPSpec, ActualLRPStatus, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task,
 };
 use crate::client::{CallError, bounded};
-use crate::converge::plan::{LrpChange, Plan, Scope, TaskChange, Write};
+use crate::converge::plan::{LrpChange, Scope, TaskChange, Write};
 use crate::converge::world::{Key, Lrp, TaskRecord, Version};
 use crate::metrics::{OutcomeLabel, ReasonLabel};
 
@@ -54,12 +55,13 @@ pub async fn converge(
     for attempt in 0..ATTEMPTS {
         let plan = context.plan(scope);
         recheck = plan.recheck;
-        let vanished = vanished_cells(context, &plan).await;
-        if plan.writes.is_empty() && !vanished {
+        let nothing = plan.writes.is_empty();
+        let outcome = execute(context, lane, plan.writes, first).await;
+        let vanished = vanished_cells(context, &plan.unknown_cells).await;
+        if nothing && !vanished {
             tally.unfinished = 0;
             return (tally, recheck);
         }
-        let outcome = execute(context, lane, plan.writes, first).await;
         tally.placed += outcome.placed;
         tally.waiting += outcome.waiting;
         tally.tasks_failed += outcome.tasks_failed;
@@ -80,14 +82,11 @@ pub async fn converge(
 }
 
 /// Records name Cells that have no object: when these have no presence either, they are lost.
-async fn vanished_cells(context: &Arc<Context>, plan: &Plan) -> bool {
+async fn vanished_cells(context: &Arc<Context>, cells: &BTreeSet<String>) -> bool {
     let mut found = false;
-    for cell in &plan.unknown_cells {
-        if context.started.elapsed() < context.grace() {
-            break;
-        }
+    for cell in cells.iter().filter(|cell| context.grace(cell).is_zero()) {
         match context.store.get(cell).await {
-            Ok(None) => {
+            Ok(reading) if reading.presence.is_none() => {
                 tracing::warn!(
                     cell,
                     "work is recorded on a Cell that has neither an object nor a presence"
@@ -95,7 +94,7 @@ async fn vanished_cells(context: &Arc<Context>, plan: &Plan) -> bool {
                 context.world(|world| world.mark_vanished(cell));
                 found = true;
             }
-            Ok(Some(_)) => {}
+            Ok(_) => {}
             Err(error) => {
                 tracing::debug!(cell, %error, "the presence of an unknown Cell could not be read")
             }
@@ -128,12 +127,19 @@ async fn execute(
     futures::pin_mut!(outcomes);
     let mut tally = Tally::default();
     while let Some((write, result)) = outcomes.next().await {
-        account(context, &write, &result, &mut tally);
+        // A recovery is told in one Event on the Cell, not in one per instance.
+        account(context, &write, &result, first.is_none(), &mut tally);
     }
     tally
 }
 
-fn account(context: &Context, write: &Write, result: &Result<(), CallError>, tally: &mut Tally) {
+fn account(
+    context: &Context,
+    write: &Write,
+    result: &Result<(), CallError>,
+    tell: bool,
+    tally: &mut Tally,
+) {
     let outcome = match result {
         Ok(()) => "written",
         Err(error) => error.outcome(),
@@ -151,12 +157,12 @@ fn account(context: &Context, write: &Write, result: &Result<(), CallError>, tal
             tracing::debug!(%error, ?write, "a write failed");
             tally.unfinished += 1;
         }
-        Ok(()) => written(context, write, tally),
+        Ok(()) => written(context, write, tell, tally),
     }
 }
 
 /// Counts and tells what a successful write did.
-fn written(context: &Context, write: &Write, tally: &mut Tally) {
+fn written(context: &Context, write: &Write, tell: bool, tally: &mut Tally) {
     match write {
         Write::CreateLrp { key, change, .. } | Write::LrpStatus { key, change, .. } => match change
         {
@@ -183,14 +189,20 @@ fn written(context: &Context, write: &Write, tally: &mut Tally) {
             }
             LrpChange::Waiting { reason, error } => {
                 tally.waiting += 1;
-                let uid = context
-                    .world(|world| world.lrp(key).map(|lrp| lrp.version.uid.clone()))
-                    .unwrap_or_default();
-                let about = reference("ActualLRP", Some(&key.namespace), &key.name, &uid);
-                let note = format!("No Cell can take it ({}): {error}", reason.as_str());
-                context
-                    .events
-                    .warning(about, "ActualLRPPlacementFailed", "Place", note);
+                if tell {
+                    let uid =
+                        context.world(|world| world.lrp(key).map(|lrp| lrp.version.uid.clone()));
+                    let about = reference(
+                        "ActualLRP",
+                        Some(&key.namespace),
+                        &key.name,
+                        &uid.unwrap_or_default(),
+                    );
+                    let note = format!("No Cell can take it ({}): {error}", reason.as_str());
+                    context
+                        .events
+                        .warning(about, "ActualLRPPlacementFailed", "Place", note);
+                }
             }
             LrpChange::Promoted { cell } => {
                 tracing::info!(lrp = %key, cell, "the Cell is back before the replacement ran: the original is kept");

@@ -13,11 +13,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::watch;
 
 use crate::api::{ActualLRP, ActualLRPState, Cell, DesiredLRP, Task, TaskState};
+use crate::converge::plan::Scope;
 use crate::converge::world::{Key, Lrp};
 use crate::watching;
 
 use super::context::{Context, locked};
 use super::convert::{self, key};
+use super::execute::converge;
 
 /// Dirty sets are looked at this often: changes that only counts depend on.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -164,6 +166,22 @@ fn cell_object_gone(context: &Context, name: &str) {
     tasks.iter().for_each(|key| context.wake_task(key));
 }
 
+/// A DesiredLRP is gone: the garbage collector takes its instances, unless they were orphaned on purpose.
+fn orphaned(context: &Arc<Context>, key: &Key) {
+    let (context, scope) = (context.clone(), Scope::Desired(key.clone()));
+    tokio::spawn(async move {
+        context.synced().await;
+        converge(&context, &context.slow, &scope, None).await;
+    });
+}
+
+/// Orphans of DesiredLRPs that were gone before this controller began.
+pub async fn sweep_orphans(context: Arc<Context>) {
+    context.synced().await;
+    let orphans = context.world(|world| world.slots_without_desired());
+    orphans.iter().for_each(|key| orphaned(&context, key));
+}
+
 /// The DesiredLRPs.
 pub fn desired(
     context: &Arc<Context>,
@@ -192,12 +210,15 @@ pub fn desired(
             put(object);
         }
         Event::InitDone => {
-            context.world(|world| world.retain_desired(&live));
+            let gone = context.world(|world| world.retain_desired(&live));
+            gone.iter().for_each(|key| orphaned(&context, key));
         }
         Event::Apply(object) => put(object),
         Event::Delete(object) => {
             let uid = object.uid().unwrap_or_default();
-            context.world(|world| world.remove_desired(&key(object), &uid));
+            if context.world(|world| world.remove_desired(&key(object), &uid)) {
+                orphaned(&context, &key(object));
+            }
         }
     });
     let stream = reflected(items, writer)
@@ -276,17 +297,21 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
     let key = key(object);
     let record = convert::lrp(object);
     let process = Key::new(&*key.namespace, &*record.process);
-    let (state, is_placed) = (record.status.state, record.status.cell_name.is_some());
+    let (state, cell) = (record.status.state, record.status.cell_name.clone());
     context.world(|world| world.put_lrp(&key, record));
     if state == ActualLRPState::Running
-        && let Some(down) = context.note_up(&key)
+        && let Some(cell) = &cell
+        && let Some(down) = context.note_up(&key, cell)
     {
         context.metrics.downtime.observe(down.as_secs_f64());
     }
     match state {
         // Something is to be done about it now.
-        ActualLRPState::Crashed => context.wake_desired(&process),
-        ActualLRPState::Unclaimed if !is_placed => context.wake_desired(&process),
+        ActualLRPState::Crashed => {
+            *locked(&dirty.room) = true;
+            context.wake_desired(&process);
+        }
+        ActualLRPState::Unclaimed if cell.is_none() => context.wake_desired(&process),
         // Only the counts change.
         ActualLRPState::Unclaimed | ActualLRPState::Claimed | ActualLRPState::Running => {
             locked(&dirty.desired).insert(process);
@@ -295,7 +320,7 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
 }
 
 fn lrp_gone(context: &Context, dirty: &Dirty, key: &Key, lrp: &Lrp) {
-    context.note_up(key);
+    context.note_gone(key);
     *locked(&dirty.room) = true;
     context.wake_desired(&Key::new(&*key.namespace, &*lrp.process));
 }

@@ -1,7 +1,6 @@
 //! Writing the ledger (Cell.status): a compare-and-swap that is decided anew when somebody was faster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
@@ -14,23 +13,23 @@ use super::context::Context;
 use super::convert;
 use super::execute::{MANAGER, status_patch};
 
-/// Writes what `decide` makes of the Cell's record, until it has taken effect or `decide` wants nothing.
+/// Writes what `decide` makes of the Cell's record, and decides anew on what is stored when somebody else wrote
+/// first. Returns `decide`'s remark with the record written; `None` when `decide` wants nothing, or when there is
+/// no such Cell.
 ///
-/// Retries for ever while the API server can't be reached (the verdict on a lost Cell must be written before
-/// anything else), each time deciding on what is stored. Returns `decide`'s remark with the record written.
+/// # Errors
+/// When the API server can't be reached or refuses: whoever observed something must look again before it writes.
 pub async fn write<T: Clone>(
     context: &Arc<Context>,
     client: &Client,
     name: &str,
     mut decide: impl FnMut(&World, &CellRecord) -> Option<(CellStatus, T)>,
-) -> Option<(CellRecord, T)> {
+) -> Result<Option<(CellRecord, T)>, CallError> {
     let api = Api::<Cell>::all(client.clone());
     let params = PatchParams {
         field_manager: Some(MANAGER.into()),
         ..Default::default()
     };
-    let mut pause = Duration::from_millis(20);
-    let mut warned = false;
     loop {
         let decided = context.world(|world| {
             let record = world.cells().get(name)?;
@@ -42,31 +41,25 @@ pub async fn write<T: Clone>(
                 remark,
             ))
         });
-        let (version, from, to, remark) = decided?;
+        let Some((version, from, to, remark)) = decided else {
+            return Ok(None);
+        };
         let patch = status_patch(&version, &from, &to);
-        let result = bounded(api.patch_status(name, &params, &Patch::Merge(&patch))).await;
-        match result {
+        match bounded(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
             Ok(stored) => {
                 let record = convert::cell(&stored);
                 context.world(|world| world.put_cell(name, record.clone()));
-                return Some((record, remark));
+                return Ok(Some((record, remark)));
             }
             Err(error) if error.is_not_found() => {
                 context.world(|world| world.remove_cell(name, &version.uid));
-                return None;
+                return Ok(None);
             }
+            Err(error) if error.is_conflict() => refresh(context, &api, name).await?,
             Err(error) => {
-                if !error.is_conflict() && !warned {
-                    tracing::warn!(cell = name, %error, "the Cell's status could not be written; trying again");
-                    warned = true;
-                }
-                refresh(context, &api, name).await.unwrap_or_else(|error| {
-                    tracing::debug!(cell = name, %error, "the Cell could not be read");
-                });
-                if !error.is_conflict() {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(2));
-                }
+                // It may have taken effect all the same.
+                let _ = refresh(context, &api, name).await;
+                return Err(error);
             }
         }
     }

@@ -19,7 +19,7 @@ pub async fn run(context: Arc<Context>) {
     loop {
         tick.tick().await;
         for name in context.world(|world| world.take_changed_loads()) {
-            ledger::write(&context, &context.slow.client, &name, |world, record| {
+            let written = ledger::write(&context, &context.slow.client, &name, |world, record| {
                 // Before the first verdict there is no status to complete.
                 record.status.state?;
                 let mut next = record.status.clone();
@@ -27,6 +27,10 @@ pub async fn run(context: Arc<Context>) {
                 (next != record.status).then_some((next, ()))
             })
             .await;
+            if let Err(error) = written {
+                tracing::debug!(cell = name, %error, "the Cell's counts could not be written");
+                context.world(|world| world.mark_changed_load(&name));
+            }
         }
     }
 }

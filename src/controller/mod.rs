@@ -1,8 +1,8 @@
 //! The controller: watches feed the world, lanes act on it.
 //!
-//! The fast lane ([`recovery`]) belongs to lost Cells alone and has a client of its own. The slow lanes
-//! ([`reconcile`]) are kube-runtime controllers that are woken by changes and, as the safety net, look at
-//! every object once per convergence interval. Both come to the same rules through [`execute::converge`].
+//! The fast lane (`recovery`) belongs to lost Cells alone and has a client of its own. The slow lanes
+//! (`reconcile`) are kube-runtime controllers that are woken by changes and, as the safety net, look at
+//! every object once per convergence interval. Both come to the same rules through `execute::converge`.
 
 pub mod context;
 mod convert;
@@ -14,6 +14,7 @@ mod ledger;
 mod load;
 mod reconcile;
 mod recovery;
+mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +126,7 @@ pub async fn run(
         ));
         tasks.spawn(feed::flush(context.clone(), dirty.clone()));
         tasks.spawn(load::run(context.clone()));
+        tokio::spawn(feed::sweep_orphans(context.clone()));
 
         let on_error = |error: &reconcile::Error| {
             tracing::debug!(%error, "will be looked at again");

@@ -81,9 +81,10 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
     context.synced().await;
     let name = object.name_any();
     measured(&context, "cell", async {
-        let again = match context.store.get(&name).await? {
+        let again = match context.store.get(&name).await?.presence {
             Some(presence) => {
-                judge_held(&context, &name, Observation::Held(presence)).await;
+                context.heard(&presence);
+                judge_held(&context, &name, Observation::Held(presence)).await?;
                 context.interval
             }
             None => absent(&context, &name).await,
@@ -103,7 +104,7 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
 }
 
 /// The key is there: enters what is new about it into the ledger.
-async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) {
+async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) -> Result<(), Error> {
     let written = ledger::write(context, &context.slow.client, name, |world, record| {
         let now = Timestamp::now();
         let verdict = cell::judge(record, &seen);
@@ -114,8 +115,8 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) {
         (status != record.status).then_some((status, (verdict, record.status.state)))
     })
     .await;
-    let Some((record, (verdict, before))) = written else {
-        return;
+    let Some((record, (verdict, before))) = written? else {
+        return Ok(());
     };
     let about = reference("Cell", None, name, &record.version.uid);
     let epoch = record.status.epoch;
@@ -154,40 +155,53 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) {
                 .events
                 .normal(about, "CellEvacuationStarted", "Evacuate", note.into());
         }
-        (Verdict::Unchanged | Verdict::Evacuated | Verdict::Lost, _) => return,
+        // An operator's wish may have changed: cordoned, or not any more.
+        (Verdict::Unchanged | Verdict::Evacuated | Verdict::Lost, _) => {}
     }
-    // There is room again for what waits.
+    // There may be room again for what waits.
     context.wake_waiting();
+    Ok(())
 }
 
 /// The key is not there. Returns when to look again.
 async fn absent(context: &Arc<Context>, name: &str) -> Duration {
-    let ledger = context.world(|world| world.cells().get(name).map(|record| record.status.clone()));
-    let Some(ledger) = ledger else {
-        return context.interval;
-    };
-    if !matches!(
-        ledger.state,
-        Some(CellState::Present | CellState::Evacuating)
-    ) {
+    let state = context.world(|world| {
+        world
+            .cells()
+            .get(name)
+            .and_then(|record| record.status.state)
+    });
+    if !matches!(state, Some(CellState::Present | CellState::Evacuating)) {
         return context.interval;
     }
-    // Absence is believed only when every Cell that lives has had the time to show itself.
-    let grace = context.grace().saturating_sub(context.started.elapsed());
+    let grace = context.grace(name);
     if !grace.is_zero() {
         return grace + Duration::from_millis(100);
+    }
+    let heard = context.last_heard(name);
+    if heard.is_some_and(|heard| {
+        heard.phase == PresencePhase::Restarting && heard.at.elapsed() < heard.ttl
+    }) {
+        return context.ttl(name);
     }
     if context.watch_is_heard() {
         tokio::time::sleep(WATCH_FIRST).await;
     }
-    let phase = context
-        .last_heard(name)
-        .map_or(PresencePhase::Held, |heard| heard.phase);
-    recover(
-        context,
-        Loss::now(name, ledger.epoch, phase, Source::Resync),
-    )
-    .await;
+    let noticed = Instant::now();
+    let loss = Loss {
+        cell: name.to_owned(),
+        phase: heard.and_then(|heard| match heard.phase {
+            phase @ (PresencePhase::Held | PresencePhase::Released) => Some(phase),
+            PresencePhase::Restarting => Some(PresencePhase::Held),
+            // It may have given its presence back since: nobody heard its last words.
+            PresencePhase::Draining => None,
+        }),
+        source: Source::Resync,
+        noticed,
+        noticed_time: Timestamp::now(),
+        alive: heard.map_or(noticed, |heard| heard.at),
+    };
+    recover(context, loss).await;
     context.interval
 }
 

@@ -16,10 +16,10 @@ pub enum Observation {
     Held(Presence),
     /// The key is gone, certainly: a linearizable read said so after the record was read.
     Gone {
-        /// The epoch that is gone, where it was seen; else the ledger's.
-        epoch: Option<i64>,
-        /// What the rep had last said of itself.
-        phase: PresencePhase,
+        /// The store's revision at that read: every registration up to it is gone, every later one is larger.
+        revision: i64,
+        /// What the rep had last said of itself, if that was heard.
+        phase: Option<PresencePhase>,
     },
 }
 
@@ -53,29 +53,33 @@ pub enum Verdict {
     Returned,
     /// The rep is draining.
     Evacuating,
-    /// The rep drained and gave its presence back.
+    /// The rep gave its presence back.
     Evacuated,
     /// The presence expired: the Cell is lost.
     Lost,
 }
 
-/// Judges an observation against the ledger. Never a loss for a Cell that was never seen present, or for an
-/// epoch other than the one that is gone.
+/// Judges an observation against the ledger.
+///
+/// An observation may be older than the ledger, which others write too. So nothing brings a Cell back but a
+/// registration newer than the ledger's epoch, and nothing loses it that was read before its last one. A Cell
+/// that was never seen present is never lost.
 pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
     let ledger = &cell.status;
+    let epoch = ledger.epoch.unwrap_or(-1);
     match seen {
+        Observation::Held(presence) if presence.epoch < epoch => Verdict::Unchanged,
         Observation::Held(presence) => {
-            let epoch = ledger.epoch.unwrap_or(-1);
-            if presence.epoch < epoch {
-                return Verdict::Unchanged;
-            }
-            let draining = presence.phase() == PresencePhase::Draining;
+            let draining = presence.phase() != PresencePhase::Held;
             let incarnation = presence
                 .value
                 .as_ref()
                 .map(|value| value.incarnation.as_str());
             match ledger.state {
                 None => Verdict::NewIncarnation,
+                Some(CellState::Missing | CellState::Evacuated) if presence.epoch == epoch => {
+                    Verdict::Unchanged
+                }
                 // An unreadable value is present-but-unknown: it changes nothing that is recorded.
                 Some(_) if incarnation.is_none() => Verdict::Unchanged,
                 Some(_) if incarnation != ledger.incarnation.as_deref() => Verdict::NewIncarnation,
@@ -85,13 +89,13 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
                 Some(_) => Verdict::Returned,
             }
         }
-        Observation::Gone { epoch, phase } => match ledger.state {
-            None | Some(CellState::Missing) | Some(CellState::Evacuated) => Verdict::Unchanged,
-            Some(_) if epoch.is_some_and(|epoch| epoch < ledger.epoch.unwrap_or(-1)) => {
-                Verdict::Unchanged
-            }
-            Some(_) if *phase == PresencePhase::Draining => Verdict::Evacuated,
-            Some(CellState::Present | CellState::Evacuating) => Verdict::Lost,
+        Observation::Gone { revision, phase } => match (ledger.state, phase) {
+            (None | Some(CellState::Missing | CellState::Evacuated), _) => Verdict::Unchanged,
+            (Some(_), _) if *revision < epoch => Verdict::Unchanged,
+            (Some(_), Some(PresencePhase::Released)) => Verdict::Evacuated,
+            // Nobody heard its last words, but it had begun to leave.
+            (Some(CellState::Evacuating), None) => Verdict::Evacuated,
+            (Some(CellState::Present | CellState::Evacuating), _) => Verdict::Lost,
         },
     }
 }
@@ -116,20 +120,25 @@ pub fn apply(
     now: Timestamp,
 ) -> CellStatus {
     let mut next = cell.status.clone();
-    if let (Observation::Held(presence), false) = (seen, verdict == Verdict::Unchanged) {
-        next.epoch = Some(presence.epoch);
-        if verdict == Verdict::NewIncarnation {
-            next.incarnation = presence
-                .value
-                .as_ref()
-                .map(|value| value.incarnation.clone());
-            next.incarnation_epoch = Some(presence.epoch);
+    match (seen, verdict) {
+        (_, Verdict::Unchanged) => {}
+        (Observation::Held(presence), _) => {
+            next.epoch = Some(presence.epoch);
+            if verdict == Verdict::NewIncarnation {
+                next.incarnation = presence
+                    .value
+                    .as_ref()
+                    .map(|value| value.incarnation.clone());
+                next.incarnation_epoch = Some(presence.first_epoch());
+            }
         }
+        // Registrations that nobody told of are gone with it, and so is what was recorded under them.
+        (Observation::Gone { revision, .. }, _) => next.epoch = next.epoch.max(Some(*revision)),
     }
     next.state = match verdict {
         Verdict::Unchanged => next.state,
         Verdict::NewIncarnation | Verdict::Returned => match seen {
-            Observation::Held(presence) if presence.phase() == PresencePhase::Draining => {
+            Observation::Held(presence) if presence.phase() != PresencePhase::Held => {
                 Some(CellState::Evacuating)
             }
             _ => Some(CellState::Present),
@@ -140,7 +149,7 @@ pub fn apply(
     };
     if let (Verdict::Lost, Some(loss)) = (verdict, loss) {
         next.last_recovery = Some(LastRecovery {
-            epoch: next.epoch.unwrap_or_default(),
+            epoch: cell.status.epoch.unwrap_or_default(),
             lost_time: Some(MicroTime(loss.lost)),
             detected_time: Some(MicroTime(loss.detected)),
             recovered_time: None,
@@ -165,7 +174,7 @@ pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp)
         Some(CellState::Missing) => (
             Truth::False,
             "PresenceExpired",
-            "The presence expired: the Cell's instances are being run elsewhere and its Tasks were failed. It becomes ready by itself when its rep registers again.",
+            "The presence expired: the Cell's instances are placed on other Cells as far as there is room, its Tasks are failed. It becomes ready by itself when its rep registers again.",
         ),
         Some(CellState::Evacuated) => (
             Truth::False,
@@ -199,3 +208,7 @@ pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp)
         now,
     );
 }
+
+#[cfg(test)]
+#[path = "cell_tests.rs"]
+mod tests;

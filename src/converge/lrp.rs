@@ -16,6 +16,14 @@ use super::world::{Desired, Lrp};
 /// (Diego's `StaleUnclaimedActualLRPDuration`).
 pub const STALE_UNCLAIMED: SignedDuration = SignedDuration::from_secs(30);
 
+/// Until when work that a Cell gave back waits: 1 s after the first time, doubling up to [`STALE_UNCLAIMED`], so
+/// that a placement which no Cell accepts is not tried in a hot loop. `None` if it was not given back.
+pub fn rejected_until(count: Option<i32>, since: Timestamp) -> Option<Timestamp> {
+    let count = count.filter(|count| *count > 0)?;
+    let wait = SignedDuration::from_secs(1 << (count - 1).min(5));
+    Some(add(since, wait.min(STALE_UNCLAIMED)))
+}
+
 /// Why an instance is given a place. Diego's words; the label `reason` of its metrics and Events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StartReason {
@@ -136,9 +144,12 @@ pub fn decide(
     match (status.state, here) {
         (State::Unclaimed, None) => {
             let reason = status.start_reason.as_deref().and_then(StartReason::parse);
-            Act::Place {
-                reason: reason.unwrap_or(StartReason::MissingInstance),
-                keep: Keep::Nothing,
+            match since(status).and_then(|since| rejected_until(status.rejection_count, since)) {
+                Some(due) if now < due => Act::Wait(Some(due)),
+                _ => Act::Place {
+                    reason: reason.unwrap_or(StartReason::MissingInstance),
+                    keep: Keep::Nothing,
+                },
             }
         }
         (State::Unclaimed, Some(Life::Alive)) => {
@@ -278,6 +289,7 @@ pub fn place(
         placement_error,
         crash_count: status.crash_count,
         crash_reason: status.crash_reason.clone(),
+        rejection_count: status.rejection_count,
         next_restart_time: None,
         start_reason: Some(reason.as_str().into()),
         suspect,
@@ -296,6 +308,7 @@ pub fn promote(status: &ActualLRPStatus, epoch: i64, now: Timestamp) -> ActualLR
         next.address = suspect.address;
         next.ports = suspect.ports;
         next.placement_error = None;
+        next.rejection_count = None;
         next.state_transition_time = Some(MicroTime(now));
         next.next_restart_time = None;
     }

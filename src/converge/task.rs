@@ -7,7 +7,7 @@ use crate::api::conditions::{self, SUCCEEDED, Truth};
 use crate::api::{TaskState as State, TaskStatus};
 
 use super::life::Life;
-use super::lrp::{Place, STALE_UNCLAIMED};
+use super::lrp::{self, Place, STALE_UNCLAIMED};
 use super::world::TaskRecord;
 
 /// Diego's words for a Task whose Cell was lost.
@@ -18,6 +18,9 @@ pub const NOT_STARTED: &str = "not started within time limit";
 
 /// Diego's words for a Task the user ended.
 pub const CANCELLED: &str = "task was cancelled";
+
+/// A Task that Cells gave back more often than this is failed (Diego's `tasks.max_retries`).
+pub const MAX_REJECTIONS: i32 = 3;
 
 /// Why a Task is failed without having run to its end: the condition's reason and the label of its metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,15 +33,18 @@ pub enum FailureKind {
     Cancelled,
     /// Its template can't be used.
     InvalidTemplate,
+    /// Cells gave it back too often.
+    Rejected,
 }
 
 impl FailureKind {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [FailureKind; 4] = [
+    pub const ALL: [FailureKind; 5] = [
         Self::CellMissing,
         Self::NotStarted,
         Self::Cancelled,
         Self::InvalidTemplate,
+        Self::Rejected,
     ];
 
     /// The condition's reason.
@@ -48,6 +54,7 @@ impl FailureKind {
             FailureKind::NotStarted => "NotStarted",
             FailureKind::Cancelled => "Cancelled",
             FailureKind::InvalidTemplate => "InvalidTemplate",
+            FailureKind::Rejected => "Rejected",
         }
     }
 }
@@ -104,6 +111,14 @@ pub fn decide(
             if now >= expires {
                 return fail(FailureKind::NotStarted, NOT_STARTED);
             }
+            let rejections = status.rejection_count.unwrap_or(0);
+            if rejections > MAX_REJECTIONS {
+                let reason = status
+                    .rejection_reason
+                    .as_deref()
+                    .unwrap_or("rejected too often");
+                return fail(FailureKind::Rejected, reason);
+            }
             let stale = status
                 .state_transition_time
                 .as_ref()
@@ -113,8 +128,17 @@ pub fn decide(
                     Act::Wait(stale.min(Some(expires)))
                 }
                 Some(Life::Unknown) => Act::Wait(Some(expires)),
+                // Given back by a Cell: not at once again.
+                None => match status
+                    .state_transition_time
+                    .as_ref()
+                    .and_then(|time| lrp::rejected_until(status.rejection_count, time.0))
+                {
+                    Some(due) if now < due => Act::Wait(Some(due.min(expires))),
+                    _ => Act::Place,
+                },
                 // Not started anywhere yet, so it may go elsewhere: a late start there fails on the version.
-                _ => Act::Place,
+                Some(_) => Act::Place,
             }
         }
     }

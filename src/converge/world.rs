@@ -169,6 +169,13 @@ struct Charge {
     starting: bool,
 }
 
+/// Which of the two kinds that are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Lrp,
+    Task,
+}
+
 /// Something that no Cell could take so far.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Waiting {
@@ -188,6 +195,8 @@ pub struct World {
     loads: HashMap<String, Load>,
     /// Indices by DesiredLRP.
     slots: HashMap<Key, BTreeSet<i32>>,
+    /// Objects that were deleted while a write on them was under way: its answer is older than the deletion.
+    buried: HashMap<(Kind, Key), String>,
     /// Cells whose load changed since the last [`World::take_changed_loads`].
     changed_loads: BTreeSet<String>,
     /// ActualLRPs and Tasks that wait for room on some Cell.
@@ -243,6 +252,11 @@ impl World {
         std::mem::take(&mut self.changed_loads)
     }
 
+    /// Puts a Cell back among those whose load changed.
+    pub fn mark_changed_load(&mut self, cell: &str) {
+        self.changed_loads.insert(cell.to_owned());
+    }
+
     /// The indices that exist for a DesiredLRP.
     pub fn slots(&self, desired: &Key) -> Option<&BTreeSet<i32>> {
         self.slots.get(desired)
@@ -259,6 +273,15 @@ impl World {
                 },
                 Waiting::Task(_) => waiting.clone(),
             })
+            .collect()
+    }
+
+    /// DesiredLRPs that have ActualLRPs and do not exist.
+    pub fn slots_without_desired(&self) -> Vec<Key> {
+        self.slots
+            .keys()
+            .filter(|key| !self.desired.contains_key(*key))
+            .cloned()
             .collect()
     }
 
@@ -285,6 +308,11 @@ impl World {
         if !self.cells.contains_key(cell) {
             self.vanished.insert(cell.to_owned());
         }
+    }
+
+    /// Notes that a Cell has a presence, whether or not it has an object.
+    pub fn mark_alive(&mut self, cell: &str) {
+        self.vanished.remove(cell);
     }
 
     /// Starts a re-list of one kind; entries not seen until its end are gone.
@@ -366,6 +394,9 @@ impl World {
         if entry.record.version.uid != uid {
             return false;
         }
+        if entry.in_flight {
+            self.buried.insert((Kind::Lrp, key.clone()), uid.to_owned());
+        }
         self.drop_lrp(key);
         true
     }
@@ -386,14 +417,19 @@ impl World {
 
     /// Removes a Task.
     pub fn remove_task(&mut self, key: &Key, uid: &str) -> bool {
-        let matches = self
+        let Some(entry) = self
             .tasks
             .get(key)
-            .is_some_and(|entry| entry.record.version.uid == uid);
-        if matches {
-            self.drop_task(key);
+            .filter(|entry| entry.record.version.uid == uid)
+        else {
+            return false;
+        };
+        if entry.in_flight {
+            self.buried
+                .insert((Kind::Task, key.clone()), uid.to_owned());
         }
-        matches
+        self.drop_task(key);
+        true
     }
 
     /// Drops what a re-list did not show. Entries with a write under way stay: the write's answer decides.
@@ -475,7 +511,9 @@ impl World {
 
     /// The write on an ActualLRP has an answer: this is what is stored now (`None`: no such object).
     pub fn settle_lrp(&mut self, key: &Key, stored: Option<Lrp>) {
+        let buried = self.buried.remove(&(Kind::Lrp, key.clone()));
         match stored {
+            Some(record) if buried.as_ref() == Some(&record.version.uid) => {}
             // The watch may have brought a newer version while the answer was on its way.
             Some(record)
                 if self
@@ -495,7 +533,9 @@ impl World {
 
     /// The write on a Task has an answer.
     pub fn settle_task(&mut self, key: &Key, stored: Option<TaskRecord>) {
+        let buried = self.buried.remove(&(Kind::Task, key.clone()));
         match stored {
+            Some(record) if buried.as_ref() == Some(&record.version.uid) => {}
             Some(record)
                 if self
                     .task(key)

@@ -258,7 +258,7 @@ impl KeeperControl {
         self.ask(Command::SetPhase(phase, done), answer).await?
     }
 
-    /// Gives the presence back: publishes [`PresencePhase::Draining`], so that it isn't taken for a loss, and then
+    /// Gives the presence back: publishes [`PresencePhase::Released`], so that it isn't taken for a loss, and then
     /// revokes the lease. Takes a few seconds at most; `false` when the store did not confirm it, and the presence
     /// ends with its TTL.
     pub async fn release(&self) -> Result<bool, KeeperError> {

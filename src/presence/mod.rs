@@ -23,8 +23,11 @@ pub enum PresencePhase {
     /// Running normally: the key going away means that the Cell is lost.
     #[default]
     Held,
-    /// The rep is shutting down on purpose and gives the lease back last: no loss.
+    /// The rep is shutting down on purpose and empties the Cell; it still runs what it has not handed over. The key
+    /// going away now means that the machine died while it drained, unless [`PresencePhase::Released`] came first.
     Draining,
+    /// The rep has ended its graceful stop and gives its lease back next: the key going away is no loss.
+    Released,
     /// A restarted rep on the same machine is about to register its new incarnation: no loss.
     Restarting,
 }
@@ -45,6 +48,9 @@ pub struct PresenceValue {
     /// Random token known only to the rep's work directory: proof that a restarted rep owns this key.
     #[serde(default)]
     pub owner: String,
+    /// The epoch of this incarnation's first registration; `None` when this registration is the first.
+    #[serde(default)]
+    pub first_epoch: Option<i64>,
 }
 
 /// A Cell's presence as the store holds it.
@@ -73,6 +79,25 @@ impl Presence {
             .map(|value| value.phase)
             .unwrap_or_default()
     }
+
+    /// The epoch since which this incarnation's containers may be running: its first registration's. One that is newer
+    /// than the registration itself comes from a store that lost its data, and says nothing.
+    pub fn first_epoch(&self) -> i64 {
+        self.value
+            .as_ref()
+            .and_then(|value| value.first_epoch)
+            .map_or(self.epoch, |first| first.min(self.epoch))
+    }
+}
+
+/// What the store answered about one Cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The Cell's presence; `None` when there is no key.
+    pub presence: Option<Presence>,
+    /// The store's revision at which the read was answered: every registration before it has a smaller epoch (or this
+    /// one), every later one a larger.
+    pub revision: i64,
 }
 
 /// How a disappearance was noticed.
@@ -143,8 +168,8 @@ pub enum StoreError {
 
 /// The controller's side of a presence store. Reads are linearizable and bounded in time.
 pub trait PresenceStore: Send + Sync + 'static {
-    /// The presence of one Cell, read now from the store itself; `None` when there is no key.
-    fn get<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<Option<Presence>, StoreError>>;
+    /// The presence of one Cell, read now from the store itself, and when in the store's history that was.
+    fn get<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<Reading, StoreError>>;
 
     /// Every presence, read now from the store itself.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Presence>, StoreError>>;

@@ -3,6 +3,8 @@
 //! One session is: connect to one endpoint, list at revision R, watch from R on the same connection. Whatever
 //! ends it, the next one lists again, and the difference between the lists is told like the changes it consists of.
 
+mod health;
+
 use std::time::{Duration, Instant};
 
 use etcd_client::{
@@ -15,6 +17,7 @@ use super::etcd::{EtcdConfig, MAX_MESSAGE, PREFIX, cell_of, decode, within};
 use super::view::View;
 use super::{PresenceEvent, StoreError};
 use crate::backoff::{Backoff, chance};
+use health::Health;
 
 /// The watch is asked for a sign of life this often. A healthy member answers in a millisecond, and it costs it
 /// nothing; HTTP/2 pings as often as this would make etcd end the connection.
@@ -55,6 +58,8 @@ struct Watcher {
     /// Whether [`PresenceEvent::Unreachable`] was sent and nothing was heard since.
     outage: bool,
     backoff: Backoff,
+    /// What of it is told in the log.
+    health: Health,
 }
 
 /// Sends every change of who is alive, until `cancel` is cancelled or the receiver is dropped.
@@ -72,6 +77,7 @@ pub async fn run(
         heard: Instant::now(),
         outage: false,
         backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
+        health: Health::default(),
         config,
     };
     // Dropping a session at any await loses at most events that nobody waits for any more.
@@ -85,12 +91,22 @@ impl Watcher {
             match self.session(turn).await {
                 End::Stopped => return,
                 End::Broken { reason, detail } => {
-                    tracing::info!(
-                        reason,
-                        detail,
-                        endpoint = self.config.endpoint(turn),
-                        "presence watch broke; listing again"
-                    );
+                    let endpoint = self.config.endpoint(turn);
+                    if self.health.broke() {
+                        tracing::warn!(
+                            reason,
+                            detail,
+                            endpoint,
+                            "presence watch breaks again and again; changes may be heard late"
+                        );
+                    } else {
+                        tracing::debug!(
+                            reason,
+                            detail,
+                            endpoint,
+                            "presence watch broke; listing again"
+                        );
+                    }
                     if self
                         .events
                         .send(PresenceEvent::WatchRestarted { reason })
@@ -109,7 +125,9 @@ impl Watcher {
                     if !self.outage {
                         self.outage = true;
                         let endpoint = self.config.endpoint(turn);
-                        tracing::warn!(%error, endpoint, "presence store can't be heard; nobody counts as lost by that");
+                        if self.health.unheard() {
+                            tracing::warn!(%error, endpoint, "presence store can't be heard; nobody counts as lost by that");
+                        }
                         if self
                             .events
                             .send(PresenceEvent::Unreachable { at: self.heard })
@@ -153,11 +171,13 @@ impl Watcher {
         let events = self.view.relist(presences, revision, cluster, at);
         if self.outage {
             self.outage = false;
-            tracing::info!(
-                seconds = (at - self.heard).as_secs_f64(),
-                endpoint = self.config.endpoint(turn),
-                "presence store is heard again"
-            );
+            if self.health.heard() {
+                tracing::info!(
+                    seconds = (at - self.heard).as_secs_f64(),
+                    endpoint = self.config.endpoint(turn),
+                    "presence store is heard again"
+                );
+            }
         }
         self.heard = at;
         if !self.tell(events).await {
@@ -195,6 +215,7 @@ impl Watcher {
     ) -> End {
         let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let begun = Instant::now();
         // Counted from when we last began to listen, so that a slow receiver isn't taken for a silent store.
         let mut listening = Instant::now();
         loop {
@@ -211,6 +232,9 @@ impl Watcher {
                         if !message.created() {
                             // Beyond the bare beginning: this endpoint serves a watch.
                             self.backoff.reset();
+                            if self.health.served(begun.elapsed()) {
+                                tracing::info!("presence watch is well again");
+                            }
                         }
                         let events = self.apply(&message);
                         if !self.tell(events).await {

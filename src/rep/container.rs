@@ -8,6 +8,7 @@ use super::outcome::{End, Outcome, task_outcome};
 use super::ports::Ports;
 use super::process::{Handle, working_directory};
 use super::records::{Key, Kind};
+use super::store::Slot;
 use super::workdir::InstanceDir;
 use crate::api::template::Resources;
 use crate::converge::harmony::ContainerState;
@@ -42,6 +43,8 @@ pub struct Container {
     pub process: String,
     /// Its index, where it is an ActualLRP's.
     pub index: Option<i32>,
+    /// The uid of the DesiredLRP whose template it runs, where it is an ActualLRP's.
+    pub owner: Option<String>,
     /// What it runs.
     pub spec: ProcessSpec,
     /// What it asks for.
@@ -87,8 +90,12 @@ impl Container {
     }
 
     /// The slot that its record fills, if it is an ActualLRP's.
-    pub fn slot(&self) -> Option<(String, i32)> {
-        self.index.map(|index| (self.process.clone(), index))
+    pub fn slot(&self) -> Option<Slot> {
+        Some(Slot {
+            desired_lrp: self.process.clone(),
+            owner: self.owner.clone()?,
+            index: self.index?,
+        })
     }
 
     /// Tells it to stop, if it runs. Returns whether it had not been told before.

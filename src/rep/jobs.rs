@@ -9,8 +9,8 @@ use super::actor::{Actor, Meanwhile, Message};
 use super::container::{Container, Phase};
 use super::patches;
 use super::ports::Ports;
-use super::records::{Key, Kind, Record};
-use super::store::Reading;
+use super::records::{Key, Record, differ, owner_of};
+use super::store::{Reading, Slot};
 use super::workdir::is_safe_guid;
 use crate::api::template::{self, Resources};
 use crate::api::{DesiredLRP, RawTemplate, Task};
@@ -39,12 +39,7 @@ pub(super) enum Job {
         desired_lrp: String,
     },
     /// Make the record again.
-    Create {
-        /// The DesiredLRP's name.
-        desired_lrp: String,
-        /// The index.
-        index: i32,
-    },
+    Create(Slot),
     /// Write the record's status.
     Write {
         /// The instance it is about.
@@ -78,7 +73,7 @@ impl Actor {
             return;
         }
         self.busy.insert(key.clone(), Meanwhile::Nothing);
-        let wanted = self
+        let slot = self
             .containers
             .values()
             .find(|container| container.key == *key)
@@ -86,7 +81,7 @@ impl Actor {
         let (store, outbox, key) = (self.setup.store.clone(), self.outbox.clone(), key.clone());
         tokio::spawn(async move {
             let answer = match &job {
-                Job::Read => Answer::Read(store.read(&key, wanted).await),
+                Job::Read => Answer::Read(store.read(&key, slot).await),
                 Job::Reserve {
                     guid: _,
                     desired_lrp,
@@ -96,9 +91,7 @@ impl Actor {
                         .await
                         .map(|found| found.map(Box::new)),
                 ),
-                Job::Create { desired_lrp, index } => {
-                    Answer::Created(store.create(&key, desired_lrp, *index).await)
-                }
+                Job::Create(slot) => Answer::Created(store.create(&key, slot).await),
                 Job::Write {
                     guid: _,
                     done: _,
@@ -113,14 +106,14 @@ impl Actor {
     pub(super) fn answered(&mut self, key: Key, job: Job, answer: Answer) {
         let meanwhile = self.busy.remove(&key).unwrap_or(Meanwhile::Nothing);
         match answer {
-            Answer::Read(Ok(Reading { record, desired })) => {
+            Answer::Read(Ok(Reading { record, wanted_by })) => {
                 self.failures.remove(&key);
                 // What was read now holds even where its version is smaller: the store may have been restored.
                 match record {
                     Some(record) => self.records.insert(key.clone(), record),
                     None => self.records.remove(&key),
                 };
-                self.settle_with(&key, true, desired);
+                self.settle_with(&key, true, wanted_by.as_deref());
             }
             Answer::Written(Ok(record)) => {
                 self.failures.remove(&key);
@@ -195,7 +188,8 @@ impl Actor {
         let Some(Record::Lrp(lrp)) = self.records.get(key) else {
             return;
         };
-        let index = lrp.spec.index;
+        let (index, owner) = (lrp.spec.index, owner_of(lrp).map(ToOwned::to_owned));
+        let status = lrp.status.clone().unwrap_or_default();
         let version = lrp.metadata.resource_version.clone();
         // The answer may be late: what it was asked for must still be wanted.
         let mine = lrp.status.as_ref().is_some_and(|status| {
@@ -205,6 +199,13 @@ impl Actor {
         if !mine || self.containers.contains_key(guid) {
             return self.settle(key, false);
         }
+        let uid = desired
+            .as_ref()
+            .and_then(|desired| desired.metadata.uid.clone());
+        if differ(owner.as_deref(), uid.as_deref()) {
+            tracing::debug!(%key, "belongs to a DesiredLRP that is gone; the garbage collector takes it");
+            return;
+        }
         let room = match &desired {
             None => Err(format!("DesiredLRP {desired_lrp} does not exist")),
             Some(desired) => room(&desired.spec.template, guid),
@@ -213,14 +214,19 @@ impl Actor {
             (Ok(room), Some(desired)) => {
                 let seconds = u64::try_from(desired.spec.start_timeout_seconds).unwrap_or(0);
                 let start_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
-                let container = container(key, desired_lrp, Some(index), start_timeout, None, room);
+                let container = Container {
+                    index: Some(index),
+                    owner: uid,
+                    start_timeout,
+                    ..container(key, desired_lrp, room)
+                };
                 self.containers.insert(guid.clone(), container);
                 self.settle(key, false);
             }
             (Err(reason), _) => {
                 if let Some(stamp) = self.stamp() {
-                    let body =
-                        patches::bound(version.as_deref(), patches::unclaim(&stamp, Some(&reason)));
+                    let refusal = patches::refuse(&stamp, &status, &reason);
+                    let body = patches::bound(version.as_deref(), refusal);
                     self.spawn(
                         key,
                         Job::Write {
@@ -246,14 +252,10 @@ impl Actor {
         task: &Task,
     ) -> Result<(), String> {
         let room = room(&task.spec.template, guid)?;
-        let container = container(
-            key,
-            &key.name,
-            None,
-            None,
-            task.spec.result_file.clone(),
-            room,
-        );
+        let container = Container {
+            result_file: task.spec.result_file.clone(),
+            ..container(key, &key.name, room)
+        };
         self.containers.insert(guid.to_owned(), container);
         Ok(())
     }
@@ -281,15 +283,8 @@ fn room(template: &RawTemplate, guid: &str) -> Result<Room, String> {
     })
 }
 
-fn container(
-    key: &Key,
-    process: &str,
-    index: Option<i32>,
-    start_timeout: Option<Duration>,
-    result_file: Option<String>,
-    room: Room,
-) -> Container {
-    debug_assert_eq!(index.is_some(), key.kind == Kind::Lrp);
+/// A container as a Task's is: with neither slot nor readiness.
+fn container(key: &Key, process: &str, room: Room) -> Container {
     let Room {
         spec,
         resources,
@@ -298,12 +293,13 @@ fn container(
     Container {
         key: key.clone(),
         process: process.to_owned(),
-        index,
+        index: None,
+        owner: None,
         spec,
         resources,
         ports: Arc::new(ports),
-        start_timeout,
-        result_file,
+        start_timeout: None,
+        result_file: None,
         dir: None,
         phase: Phase::Reserved,
         stop_reason: None,

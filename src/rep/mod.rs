@@ -1,6 +1,6 @@
 //! The rep: registers its machine as a Cell, keeps its presence, and runs what is assigned to it.
 //!
-//! Read [`run`] first, then [`actor`] (what runs here), [`settle`] (record against container, by the table in
+//! Read [`run`] first, then `actor` (what runs here), `settle` (record against container, by the table in
 //! [`crate::converge::harmony`]), [`process`] and [`supervise`] (one instance), [`drain`] (a graceful stop).
 
 pub mod actor;

@@ -56,6 +56,7 @@ pub fn running(stamp: &Stamp, guid: &str, address: &str, ports: &[PortMapping]) 
         "address": address,
         "ports": ports,
         "placementError": null,
+        "rejectionCount": null,
         "nextRestartTime": null,
         "suspect": null,
         "evacuating": null,
@@ -86,8 +87,8 @@ pub fn crashed(stamp: &Stamp, status: &ActualLRPStatus, reason: &str) -> Value {
     })
 }
 
-/// -> Unclaimed on no Cell, so that it is placed again. `error` is why it can't be here.
-pub fn unclaim(stamp: &Stamp, error: Option<&str>) -> Value {
+/// -> Unclaimed on no Cell, so that it is placed again.
+pub fn unclaim(stamp: &Stamp) -> Value {
     json!({
         "state": "Unclaimed",
         "cellName": null,
@@ -96,8 +97,17 @@ pub fn unclaim(stamp: &Stamp, error: Option<&str>) -> Value {
         "stateTransitionTime": micro(stamp.now),
         "address": null,
         "ports": null,
-        "placementError": error.map(clip),
+        "placementError": null,
     })
+}
+
+/// As [`unclaim`], because it can't be here. Counted until it runs somewhere, so that a placement that no Cell takes is
+/// not tried in a hot loop.
+pub fn refuse(stamp: &Stamp, status: &ActualLRPStatus, reason: &str) -> Value {
+    let mut patch = unclaim(stamp);
+    patch["placementError"] = json!(clip(reason));
+    patch["rejectionCount"] = json!(status.rejection_count.unwrap_or(0).saturating_add(1));
+    patch
 }
 
 /// Drops the Suspect instance, which was this rep's.
@@ -240,7 +250,7 @@ mod tests {
     #[test]
     fn running_drops_the_kept_instances_by_name() {
         let patch = running(&stamp(1), "g", "10.0.0.1", &[]);
-        for gone in ["suspect", "evacuating", "placementError"] {
+        for gone in ["suspect", "evacuating", "placementError", "rejectionCount"] {
             assert!(
                 patch.get(gone).is_some_and(Value::is_null),
                 "{gone} is named with null"
@@ -250,6 +260,30 @@ mod tests {
             (&patch["cellName"], &patch["cellEpoch"]),
             (&json!("a"), &json!(7))
         );
+    }
+
+    #[test]
+    fn a_refusal_is_counted_until_it_runs() {
+        for (before, after) in [(None, 1), (Some(3), 4), (Some(i32::MAX), i32::MAX)] {
+            let status = ActualLRPStatus {
+                rejection_count: before,
+                ..Default::default()
+            };
+            let patch = refuse(&stamp(1), &status, &"x".repeat(5000));
+            assert_eq!(patch["rejectionCount"], after);
+            let reason = patch["placementError"].as_str();
+            assert_eq!(reason.map(str::len), Some(MAX_REASON));
+            for gone in ["cellName", "instanceGuid", "address", "ports"] {
+                assert!(
+                    patch.get(gone).is_some_and(Value::is_null),
+                    "{gone} is named with null"
+                );
+            }
+        }
+        // What is given back without a reason, or claimed, leaves the count alone.
+        for patch in [unclaim(&stamp(1)), claim(&stamp(1))] {
+            assert_eq!(patch.get("rejectionCount"), None);
+        }
     }
 
     #[test]

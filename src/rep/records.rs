@@ -159,12 +159,50 @@ impl Record {
     }
 }
 
-/// What an ActualLRP says about an instance. `desired` counts only where there is no record.
-pub fn lrp_view(lrp: Option<&ActualLRP>, desired: bool, cell: &str, guid: &str) -> LrpRecord {
+/// One instance, as it is compared with a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance<'a> {
+    /// The Cell that runs it.
+    pub cell: &'a str,
+    /// Its guid.
+    pub guid: &'a str,
+    /// The uid of the DesiredLRP whose template it runs; `None` while there is no container.
+    pub owner: Option<&'a str>,
+}
+
+/// Whether two uids are those of different DesiredLRPs, of which the one has taken the other's name. Where one of them
+/// is not known, nothing can be said.
+pub fn differ(one: Option<&str>, other: Option<&str>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}
+
+/// The uid of the DesiredLRP that an ActualLRP belongs to; `None` for one that names no owner.
+pub fn owner_of(lrp: &ActualLRP) -> Option<&str> {
+    lrp.metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.as_str())
+}
+
+/// What an ActualLRP says about an instance. `wanted_by` counts only where there is no record: the uid of the
+/// DesiredLRP that wants the index.
+///
+/// The record of another DesiredLRP is none: a replaced DesiredLRP has another template, so that the former one's
+/// instances must not fill its slots.
+pub fn lrp_view(
+    lrp: Option<&ActualLRP>,
+    wanted_by: Option<&str>,
+    instance: Instance<'_>,
+) -> LrpRecord {
+    let Instance { cell, guid, owner } = instance;
     let Some(lrp) = lrp else {
-        return LrpRecord::None { desired };
+        return LrpRecord::None {
+            desired: wanted_by.is_some() && !differ(owner, wanted_by),
+        };
     };
-    if lrp.metadata.deletion_timestamp.is_some() {
+    if lrp.metadata.deletion_timestamp.is_some() || differ(owner, owner_of(lrp)) {
         return LrpRecord::None { desired: false };
     }
     let Some(status) = &lrp.status else {
@@ -223,6 +261,7 @@ pub fn task_view(task: Option<&Task>, cell: &str, guid: &str) -> TaskRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::converge::harmony::{self, ContainerState, LrpAction, Mode};
     use serde_json::{Value, json};
 
     fn lrp(status: Value) -> ActualLRP {
@@ -232,6 +271,94 @@ mod tests {
             "spec": {"desiredLRPName": "web", "index": 0}, "status": status,
         });
         serde_json::from_value(object).expect("an ActualLRP")
+    }
+
+    /// An instance of the DesiredLRP with the uid "u".
+    fn instance<'a>(cell: &'a str, guid: &'a str) -> Instance<'a> {
+        let owner = Some("u");
+        Instance { cell, guid, owner }
+    }
+
+    fn owned(mut lrp: ActualLRP, uid: &str) -> ActualLRP {
+        let owner = json!([
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "x"},
+            {"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "DesiredLRP", "name": "web", "uid": uid,
+             "controller": true},
+        ]);
+        lrp.metadata.owner_references = serde_json::from_value(owner).expect("owners");
+        lrp
+    }
+
+    /// The old code must not come back to life under the new DesiredLRP of the same name.
+    #[test]
+    fn an_instance_of_a_replaced_desired_lrp_stops() {
+        let this = instance("a", "g");
+        let next = |view, container| harmony::lrp(view, container, Mode::Ordinary);
+        for status in [
+            json!(null),
+            json!({"state": "Unclaimed"}),
+            json!({"state": "Unclaimed", "cellName": "a", "instanceGuid": "h"}),
+            json!({"state": "Claimed", "cellName": "b", "instanceGuid": "h"}),
+            json!({"state": "Crashed"}),
+        ] {
+            let ours = lrp_view(Some(&owned(lrp(status.clone()), "u")), None, this);
+            assert_eq!(
+                next(ours, ContainerState::Running),
+                LrpAction::ReportRunning,
+                "{status}"
+            );
+            let theirs = lrp_view(Some(&owned(lrp(status.clone()), "new")), None, this);
+            assert_eq!(theirs, LrpRecord::None { desired: false }, "{status}");
+            for (container, action) in [
+                (ContainerState::Reserved, LrpAction::Delete),
+                (ContainerState::Starting, LrpAction::Stop),
+                (ContainerState::Running, LrpAction::Stop),
+                (ContainerState::CompletedShutdown, LrpAction::Delete),
+                (ContainerState::CompletedCrashed, LrpAction::Delete),
+            ] {
+                assert_eq!(next(theirs, container), action, "{status}");
+            }
+        }
+        for (wanted_by, action) in [
+            (Some("u"), LrpAction::CreateRecord),
+            (Some("new"), LrpAction::Stop),
+            (None, LrpAction::Stop),
+        ] {
+            let view = lrp_view(None, wanted_by, this);
+            assert_eq!(
+                next(view, ContainerState::Running),
+                action,
+                "wanted by {wanted_by:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_is_another_desired_lrps_only_where_both_are_known() {
+        for (owner, desired, other) in [
+            (Some("u"), Some("u"), false),
+            (Some("u"), Some("new"), true),
+            // Made by hand, or the DesiredLRP is gone: there is nothing to compare.
+            (None, Some("u"), false),
+            (Some("u"), None, false),
+        ] {
+            assert_eq!(differ(owner, desired), other, "{owner:?} {desired:?}");
+        }
+    }
+
+    #[test]
+    fn a_placement_of_the_new_desired_lrp_is_taken_beside_the_old_run() {
+        let mine = json!({"state": "Unclaimed", "cellName": "a", "instanceGuid": "h"});
+        let record = owned(lrp(mine), "new");
+        let placed = Instance {
+            owner: None,
+            ..instance("a", "h")
+        };
+        assert_eq!(
+            lrp_view(Some(&record), None, placed),
+            LrpRecord::UnclaimedMine
+        );
+        assert_eq!(owner_of(&record), Some("new"));
     }
 
     fn task(spec: Value, status: Value) -> Task {
@@ -248,7 +375,7 @@ mod tests {
 
     #[test]
     fn an_lrp_is_mine_by_cell_and_guid() {
-        let view = |status: Value| lrp_view(Some(&lrp(status)), true, "a", "g");
+        let view = |status: Value| lrp_view(Some(&lrp(status)), Some("u"), instance("a", "g"));
         for (state, mine, other) in [
             (
                 "Unclaimed",
@@ -278,7 +405,7 @@ mod tests {
         assert_eq!(view(json!({"state": "Crashed"})), LrpRecord::Crashed);
         assert_eq!(view(json!(null)), LrpRecord::UnclaimedOther);
         assert_eq!(
-            lrp_view(None, true, "a", "g"),
+            lrp_view(None, Some("u"), instance("a", "g")),
             LrpRecord::None { desired: true }
         );
         let mut leaving = lrp(json!({"state": "Running", "cellName": "a", "instanceGuid": "g"}));
@@ -287,7 +414,7 @@ mod tests {
                 k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
             ));
         assert_eq!(
-            lrp_view(Some(&leaving), true, "a", "g"),
+            lrp_view(Some(&leaving), Some("u"), instance("a", "g")),
             LrpRecord::None { desired: false }
         );
     }
@@ -297,7 +424,7 @@ mod tests {
         let one = json!({"cellName": "a", "cellEpoch": 1, "instanceGuid": "g", "state": "Running"});
         let suspect =
             lrp(json!({"state": "Claimed", "cellName": "b", "instanceGuid": "h", "suspect": one}));
-        let view = |lrp: &ActualLRP, cell, guid| lrp_view(Some(lrp), false, cell, guid);
+        let view = |lrp: &ActualLRP, cell, guid| lrp_view(Some(lrp), None, instance(cell, guid));
         assert_eq!(view(&suspect, "a", "g"), LrpRecord::SuspectMine);
         assert_eq!(view(&suspect, "b", "h"), LrpRecord::ClaimedMine);
         assert_eq!(view(&suspect, "a", "x"), LrpRecord::ClaimedOther);

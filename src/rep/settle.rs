@@ -12,7 +12,7 @@ use super::metrics::StopReason;
 use super::outcome::{End, Outcome};
 use super::patches;
 use super::process::{self, Launch};
-use super::records::{Key, Kind, Record, lrp_view, task_view};
+use super::records::{Instance, Key, Kind, Record, lrp_view, task_view};
 use crate::api::{ActualLRPStatus, Task};
 use crate::converge::harmony::{self, ContainerState, LrpAction, Mode, TaskAction};
 
@@ -33,11 +33,11 @@ impl Actor {
     /// Brings a record and what runs here of it together, as far as that goes without an answer from elsewhere.
     /// `live` is whether the record was read just now.
     pub(super) fn settle(&mut self, key: &Key, live: bool) {
-        self.settle_with(key, live, false);
+        self.settle_with(key, live, None);
     }
 
-    /// As [`Actor::settle`]; `desired` is whether a missing record is still wanted.
-    pub(super) fn settle_with(&mut self, key: &Key, live: bool, desired: bool) {
+    /// As [`Actor::settle`]; `wanted_by` is the uid of the DesiredLRP that wants a missing record.
+    pub(super) fn settle_with(&mut self, key: &Key, live: bool, wanted_by: Option<&str>) {
         if let Some(meanwhile) = self.busy.get_mut(key) {
             *meanwhile = Meanwhile::Changed.max(*meanwhile);
             return;
@@ -45,7 +45,7 @@ impl Actor {
         'again: loop {
             for guid in self.guids(key) {
                 let took = match key.kind {
-                    Kind::Lrp => self.lrp_step(key, &guid, live, desired),
+                    Kind::Lrp => self.lrp_step(key, &guid, live, wanted_by),
                     Kind::Task => self.task_step(key, &guid, live),
                 };
                 match took {
@@ -85,16 +85,22 @@ impl Actor {
             .collect()
     }
 
-    fn lrp_step(&mut self, key: &Key, guid: &str, live: bool, desired: bool) -> Took {
+    fn lrp_step(&mut self, key: &Key, guid: &str, live: bool, wanted_by: Option<&str>) -> Took {
         let record = match self.records.get(key) {
             Some(Record::Lrp(lrp)) => Some(lrp.as_ref()),
             Some(Record::Task(_)) | None => None,
         };
-        let view = lrp_view(record, desired, &self.setup.cell, guid);
+        let container = self.containers.get(guid);
+        let instance = Instance {
+            cell: &self.setup.cell,
+            guid,
+            owner: container.and_then(|container| container.owner.as_deref()),
+        };
+        let view = lrp_view(record, wanted_by, instance);
         let status = record
             .and_then(|lrp| lrp.status.clone())
             .unwrap_or_default();
-        let slot = record.map(|lrp| (lrp.spec.desired_lrp_name.clone(), lrp.spec.index));
+        let desired_lrp = record.map(|lrp| lrp.spec.desired_lrp_name.clone());
         let state = self.state(guid);
         let action = harmony::lrp(view, state, self.mode);
         let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
@@ -103,8 +109,8 @@ impl Actor {
         }
         match action {
             LrpAction::Nothing => Took::Nothing,
-            LrpAction::Reserve => match slot {
-                Some((desired_lrp, _)) => self.call(
+            LrpAction::Reserve => match desired_lrp {
+                Some(desired_lrp) => self.call(
                     key,
                     Job::Reserve {
                         guid: guid.into(),
@@ -117,7 +123,7 @@ impl Actor {
             LrpAction::Stop => self.stop_container(guid, StopReason::NotAssigned),
             LrpAction::Delete => self.delete(guid),
             LrpAction::CreateRecord => match self.containers.get(guid).and_then(Container::slot) {
-                Some((desired_lrp, index)) => self.call(key, Job::Create { desired_lrp, index }),
+                Some(slot) => self.call(key, Job::Create(slot)),
                 None => Took::Nothing,
             },
             LrpAction::Claim
@@ -159,11 +165,8 @@ impl Actor {
                     patches::crashed(&stamp, status, &reason),
                 )
             }
-            LrpAction::Unclaim => (
-                "given back to be placed again",
-                patches::unclaim(&stamp, None),
-            ),
-            LrpAction::Refuse => ("refused", patches::unclaim(&stamp, Some(DRAINING))),
+            LrpAction::Unclaim => ("given back to be placed again", patches::unclaim(&stamp)),
+            LrpAction::Refuse => ("refused", patches::refuse(&stamp, status, DRAINING)),
             LrpAction::DropSuspect => ("dropped as suspect", patches::drop_suspect()),
             LrpAction::DropEvacuating => ("dropped as evacuating", patches::drop_evacuating()),
             LrpAction::Nothing

@@ -24,8 +24,19 @@ pub fn selector(cell: &str) -> String {
 pub struct Reading {
     /// The record, if it is there.
     pub record: Option<Record>,
-    /// Where it is not: whether its DesiredLRP still wants the index.
-    pub desired: bool,
+    /// Where it is not: the uid of the DesiredLRP that wants the index.
+    pub wanted_by: Option<String>,
+}
+
+/// A slot of a DesiredLRP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The DesiredLRP's name.
+    pub desired_lrp: String,
+    /// Its uid: another one under the same name has slots of its own.
+    pub owner: String,
+    /// The index.
+    pub index: i32,
 }
 
 /// The calls.
@@ -48,15 +59,11 @@ impl Store {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Reads a record. `wanted` names the slot that a missing ActualLRP would fill.
+    /// Reads a record. `slot` is what a missing ActualLRP would fill.
     ///
     /// # Errors
     /// Anything but that it is not there.
-    pub async fn read(
-        &self,
-        key: &Key,
-        wanted: Option<(String, i32)>,
-    ) -> Result<Reading, CallError> {
+    pub async fn read(&self, key: &Key, slot: Option<Slot>) -> Result<Reading, CallError> {
         let record: Option<Record> = match key.kind {
             Kind::Lrp => bounded(self.lrps(&key.namespace).get_opt(&key.name))
                 .await?
@@ -65,14 +72,15 @@ impl Store {
                 .await?
                 .map(Into::into),
         };
-        let desired = match (&record, wanted) {
-            (None, Some((name, index))) => self
-                .desired(&key.namespace, &name)
+        let wanted_by = match (&record, slot) {
+            (None, Some(slot)) => self
+                .desired(&key.namespace, &slot.desired_lrp)
                 .await?
-                .is_some_and(|desired| wants(&desired, index)),
-            (Some(_), _) | (None, None) => false,
+                .filter(|desired| wants(desired, slot.index))
+                .map(|desired| desired.metadata.uid.unwrap_or_default()),
+            (Some(_), _) | (None, None) => None,
         };
-        Ok(Reading { record, desired })
+        Ok(Reading { record, wanted_by })
     }
 
     /// The DesiredLRP of that name.
@@ -134,19 +142,15 @@ impl Store {
     ///
     /// # Errors
     /// Anything but that it is there, or no longer wanted.
-    pub async fn create(
-        &self,
-        key: &Key,
-        desired_lrp: &str,
-        index: i32,
-    ) -> Result<bool, CallError> {
-        let Some(desired) = self.desired(&key.namespace, desired_lrp).await? else {
+    pub async fn create(&self, key: &Key, slot: &Slot) -> Result<bool, CallError> {
+        let Some(desired) = self.desired(&key.namespace, &slot.desired_lrp).await? else {
             return Ok(false);
         };
-        if !wants(&desired, index) {
+        // It may have been replaced since it was found to want the index.
+        if !has(&desired, slot) {
             return Ok(false);
         }
-        let lrp = record_of(&desired, index);
+        let lrp = record_of(&desired, slot.index);
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()
@@ -162,6 +166,11 @@ impl Store {
 /// Whether a DesiredLRP wants this index.
 fn wants(desired: &DesiredLRP, index: i32) -> bool {
     desired.metadata.deletion_timestamp.is_none() && (0..desired.spec.instances).contains(&index)
+}
+
+/// Whether a slot is this DesiredLRP's, and not its namesake's before it, and still wanted.
+fn has(desired: &DesiredLRP, slot: &Slot) -> bool {
+    desired.metadata.uid.as_deref() == Some(&slot.owner) && wants(desired, slot.index)
 }
 
 /// The record of a slot, as the controller would make it.
@@ -214,5 +223,12 @@ mod tests {
         assert_eq!(lrp.metadata.owner_references.expect("an owner")[0].uid, "u");
         assert_eq!((lrp.spec.index, lrp.spec.domain.as_deref()), (1, Some("d")));
         assert!(wants(&desired, 1) && !wants(&desired, 2) && !wants(&desired, -1));
+        let slot = |owner: &str, index| Slot {
+            desired_lrp: "web".into(),
+            owner: owner.into(),
+            index,
+        };
+        assert!(has(&desired, &slot("u", 1)) && !has(&desired, &slot("u", 2)));
+        assert!(!has(&desired, &slot("old", 1)), "a slot of its namesake");
     }
 }

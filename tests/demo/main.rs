@@ -21,6 +21,9 @@ const TTL: u64 = 5;
 /// The convergence interval, in seconds: the design's.
 const INTERVAL: u64 = 30;
 
+/// What is not recovered by then never will be.
+const GIVE_UP: Duration = Duration::from_secs(2 * (TTL + INTERVAL));
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let stay = std::env::args().any(|arg| arg == "--stay");
@@ -45,7 +48,7 @@ async fn demo() -> Result<ExitCode, Failure> {
     stage.show().await?;
 
     println!("\n1. The presence watch sees it\n");
-    let first = kill_and_watch(&mut stage, "long", Duration::from_secs(TTL + INTERVAL + 2)).await?;
+    let first = kill_and_watch(&mut stage, "long", GIVE_UP).await?;
     stage.settled().await?;
     stage.show().await?;
     stage.show_events(&first.cell).await?;
@@ -57,12 +60,7 @@ async fn demo() -> Result<ExitCode, Failure> {
         .restart_controller(&["--disable-presence-watch"])
         .await?;
     stage.play("long-again").await?;
-    let second = kill_and_watch(
-        &mut stage,
-        "long-again",
-        Duration::from_secs(TTL + INTERVAL + 2),
-    )
-    .await?;
+    let second = kill_and_watch(&mut stage, "long-again", GIVE_UP).await?;
     let by_resync = stage
         .site
         .metric("diego_cell_presence_expired_total{source=\"resync\"}")

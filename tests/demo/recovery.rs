@@ -51,7 +51,7 @@ impl Recovery {
 /// Something that was seen from outside.
 enum Sight {
     PresenceGone,
-    Cell(Cell),
+    Cell(Box<Cell>),
     Instance(Box<ActualLRP>),
     Task(Box<Task>),
 }
@@ -89,7 +89,9 @@ async fn sights(
     }
     Ok(futures::stream::select_all([
         presence.boxed(),
-        all::<Cell>(client).map_ok(Sight::Cell).boxed(),
+        all::<Cell>(client)
+            .map_ok(|cell| Sight::Cell(Box::new(cell)))
+            .boxed(),
         all::<ActualLRP>(client)
             .map_ok(|lrp| Sight::Instance(Box::new(lrp)))
             .boxed(),

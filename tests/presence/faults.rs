@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use diego_operator::presence::PresenceEvent;
+use diego_operator::presence::etcd::EtcdStore;
 use diego_operator::presence::keeper::KeeperReport;
+use diego_operator::presence::{PresenceEvent, PresenceStore};
 use local_cluster::{ServerProcess, binary, free_port};
 
 use crate::proxy::Proxy;
@@ -171,6 +172,18 @@ async fn an_emptied_store_is_another_store_and_takes_nobody_away() {
         _ => None,
     });
     assert_eq!(last, Some(again.epoch));
+    let store = EtcdStore::connect(config(vec![own.endpoint()])).await;
+    let reading = store.expect("connected").get("a").await.expect("read");
+    assert_eq!(
+        reading
+            .presence
+            .expect("there")
+            .value
+            .expect("readable")
+            .first_epoch,
+        None,
+        "another store knows nothing of a registration in the one before"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use diego_operator::presence::keeper::{KeeperError, KeeperReport, LossReason};
-use diego_operator::presence::{Notice, PresencePhase};
+use diego_operator::presence::{Notice, Presence, PresencePhase};
 
 use crate::support::*;
 
@@ -17,6 +17,10 @@ async fn a_dead_rep_is_gone_one_ttl_after_its_last_renewal() {
     assert_eq!(
         (held.epoch, held.ttl()),
         (registered.epoch, Some(Duration::from_secs(2)))
+    );
+    assert_eq!(
+        (published_first(&held), held.first_epoch()),
+        (None, registered.epoch)
     );
     rep.until_renewed(2).await;
 
@@ -57,15 +61,20 @@ async fn a_renewed_presence_outlives_its_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_presence_given_back_is_seen_as_draining() {
+async fn a_presence_given_back_is_seen_as_released() {
     let etcd = etcd(1).await;
     let mut watch = Watch::synced(config(etcd.endpoints())).await;
     let (mut rep, registered) = Rep::registered(config(etcd.endpoints()), "a", 60).await;
+    // As in a graceful stop. The end of the key while this is its last word would be a death.
+    assert_eq!(
+        rep.keeper.control.set_phase(PresencePhase::Draining).await,
+        Ok(())
+    );
     assert_eq!(rep.keeper.control.release().await, Ok(true));
     let departure = watch.until_gone("a").await;
     assert_eq!(
         (departure.last.phase(), departure.last.epoch),
-        (PresencePhase::Draining, registered.epoch)
+        (PresencePhase::Released, registered.epoch)
     );
     assert!(!rep.keeper.control.keeping().borrow().held);
     rep.until("released", |report| {
@@ -177,11 +186,7 @@ async fn a_lease_revoked_by_somebody_else_is_a_loss_and_a_new_epoch() {
     let (mut rep, registered) = Rep::registered(config(etcd.endpoints()), "a", 3).await;
     rep.until_renewed(1).await;
     let client = client(&etcd.endpoints()[0]).await;
-    client
-        .lease_client()
-        .revoke(registered.lease)
-        .await
-        .expect("revoked");
+    revoke(&client, registered.lease).await;
     rep.until("lost", |report| {
         matches!(
             report,
@@ -198,7 +203,26 @@ async fn a_lease_revoked_by_somebody_else_is_a_loss_and_a_new_epoch() {
         "{again:?} after {registered:?}"
     );
     assert_eq!(watch.until_gone("a").await.last.epoch, registered.epoch);
-    assert_eq!(watch.until_held("a").await.epoch, again.epoch);
+    let held = watch.until_held("a").await;
+    assert_eq!(held.epoch, again.epoch);
+    assert_eq!(
+        (published_first(&held), held.first_epoch()),
+        (Some(registered.epoch), registered.epoch),
+        "the same incarnation goes on"
+    );
+    // A phase must not drop it, and a third registration still names the first.
+    let published = rep.keeper.control.set_phase(PresencePhase::Draining).await;
+    assert_eq!(published, Ok(()));
+    let draining = watch.until_held("a").await;
+    assert_eq!(published_first(&draining), Some(registered.epoch));
+    revoke(&client, again.lease).await;
+    assert!(rep.until_registered().await.epoch > again.epoch);
+    let third = watch.until_held("a").await;
+    assert_eq!(published_first(&third), Some(registered.epoch));
+}
+
+fn published_first(presence: &Presence) -> Option<i64> {
+    presence.value.as_ref().expect("readable").first_epoch
 }
 
 /// The lease lives on, so the renewals alone would never notice.

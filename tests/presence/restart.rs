@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use diego_operator::presence::PresencePhase;
+use diego_operator::presence::etcd::EtcdStore;
 use diego_operator::presence::identity::{Identity, WorkDirLock};
 use diego_operator::presence::keeper::KeeperReport;
+use diego_operator::presence::{PresencePhase, PresenceStore};
 
 use crate::support::*;
 
@@ -47,6 +48,58 @@ async fn the_same_incarnation_goes_on_with_its_epoch() {
     }
     watch.catch_up(&client).await;
     assert_eq!(watch.departures("a"), 0);
+}
+
+/// Since when the containers of an incarnation may be running is known to the key, even where the rep has forgotten it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_epoch_of_an_incarnation_lasts_over_a_takeover() {
+    let etcd = etcd(1).await;
+    let client = client(&etcd.endpoints()[0]).await;
+    let store = EtcdStore::connect(config(etcd.endpoints()))
+        .await
+        .expect("connected");
+    let first_epoch = async || {
+        let presence = store.get("a").await.expect("read").presence;
+        let presence = presence.expect("there");
+        (
+            presence.epoch,
+            presence.value.expect("readable").first_epoch,
+        )
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let (lock, identity) = prepare(&dir, "boot-1");
+    let mut first = Rep::start(config(etcd.endpoints()), "a", "boot-1", 60, identity);
+    let registered = first.until_registered().await;
+    assert_eq!(first_epoch().await, (registered.epoch, None));
+    first.die().await;
+    drop(lock);
+
+    let (lock, identity) = prepare(&dir, "boot-1");
+    let mut second = Rep::start(config(etcd.endpoints()), "a", "boot-1", 3, identity);
+    let again = second.until_registered().await;
+    assert!(again.took_over);
+    assert_eq!(first_epoch().await, (registered.epoch, None));
+    revoke(&client, again.lease).await;
+    let anew = second.until_registered().await;
+    assert_eq!(first_epoch().await, (anew.epoch, Some(registered.epoch)));
+    second.die().await;
+    drop(lock);
+
+    let (lock, identity) = prepare(&dir, "boot-1");
+    let mut third = Rep::start(config(etcd.endpoints()), "a", "boot-1", 3, identity);
+    let again = third.until_registered().await;
+    assert!(again.took_over && again.epoch == anew.epoch);
+    assert_eq!(first_epoch().await, (anew.epoch, Some(registered.epoch)));
+    revoke(&client, again.lease).await;
+    let anew = third.until_registered().await;
+    assert_eq!(first_epoch().await, (anew.epoch, Some(registered.epoch)));
+    third.die().await;
+    drop(lock);
+
+    let (_lock, identity) = prepare(&dir, "boot-2");
+    let mut next = Rep::start(config(etcd.endpoints()), "a", "boot-2", 3, identity);
+    let registered = next.until_registered().await;
+    assert_eq!(first_epoch().await, (registered.epoch, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

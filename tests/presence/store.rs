@@ -17,10 +17,17 @@ async fn reads_tell_what_the_store_holds_now() {
         .await
         .expect("connected");
     assert_eq!(store.list().await.expect("read"), []);
-    assert_eq!(store.get("a").await.expect("read"), None);
+    let mut before = store.get("a").await.expect("read");
+    assert_eq!(before.presence, None);
     for cell in ["b", "a", "a-2"] {
         let epoch = put(&client, cell, &value(cell)).await;
-        let presence = store.get(cell).await.expect("read").expect("there");
+        let reading = store.get(cell).await.expect("read");
+        assert!(
+            before.revision < epoch && epoch <= reading.revision,
+            "{epoch} is after {before:?} and not after {reading:?}"
+        );
+        before = reading.clone();
+        let presence = reading.presence.expect("there");
         assert_eq!((presence.cell.as_str(), presence.epoch), (cell, epoch));
         assert_eq!(presence.ttl(), Some(Duration::from_secs(5)));
     }
@@ -38,7 +45,9 @@ async fn reads_tell_what_the_store_holds_now() {
         .collect();
     assert_eq!(cells, ["a", "a-2", "b"]);
     delete(&client, "a").await;
-    assert_eq!(store.get("a").await.expect("read"), None);
+    let after = store.get("a").await.expect("read");
+    assert_eq!(after.presence, None);
+    assert!(after.revision > before.revision);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +59,8 @@ async fn a_value_that_can_not_be_read_is_present_but_unknown() {
         .expect("connected");
     let mut watch = Watch::synced(config(etcd.endpoints())).await;
     let epoch = put(&client, "a", "{damaged").await;
-    let presence = store.get("a").await.expect("read").expect("present");
+    let reading = store.get("a").await.expect("read");
+    let presence = reading.presence.expect("present");
     assert_eq!((presence.epoch, &presence.value), (epoch, &None));
     assert_eq!(
         store.list().await.expect("read"),
@@ -108,7 +118,8 @@ async fn a_store_that_falls_silent_costs_a_read_and_not_the_reader() {
         .expect("connected");
     for (frozen, other) in [(&first, &second), (&second, &first)] {
         frozen.freeze();
-        assert_eq!(store.get("a").await.expect("the other one answers"), None);
+        let reading = store.get("a").await.expect("the other one answers");
+        assert_eq!(reading.presence, None);
         other.freeze();
         let began = Instant::now();
         let error = store.get("a").await.expect_err("nobody answers");
@@ -120,7 +131,8 @@ async fn a_store_that_falls_silent_costs_a_read_and_not_the_reader() {
         );
         first.open();
         second.open();
-        assert_eq!(store.get("a").await.expect("both answer again"), None);
+        let reading = store.get("a").await.expect("both answer again");
+        assert_eq!(reading.presence, None);
     }
 }
 
@@ -136,8 +148,8 @@ async fn a_member_of_three_that_is_frozen_does_not_hide_the_store() {
         etcd.member(member).pause();
         // Reads fail while a new leader is elected; that is an error, never an absence.
         eventually("a read is answered", async || match store.get("a").await {
-            Ok(presence) => {
-                assert_eq!(presence.expect("never absent").cell, "a");
+            Ok(reading) => {
+                assert_eq!(reading.presence.expect("never absent").cell, "a");
                 true
             }
             Err(_) => false,

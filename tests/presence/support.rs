@@ -57,6 +57,11 @@ pub async fn delete(client: &Client, cell: &str) {
         .expect("deleted");
 }
 
+/// Ends a lease, as its expiry would.
+pub async fn revoke(client: &Client, lease: i64) {
+    client.lease_client().revoke(lease).await.expect("revoked");
+}
+
 /// Waits until the condition holds.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -124,7 +124,13 @@ async fn both_sides_prove_who_they_are() {
     assert_eq!(watch.until_held("a").await.epoch, registered.epoch);
     let store = EtcdStore::connect(good.clone()).await.expect("connected");
     assert_eq!(
-        store.get("a").await.expect("read").expect("there").epoch,
+        store
+            .get("a")
+            .await
+            .expect("read")
+            .presence
+            .expect("there")
+            .epoch,
         registered.epoch
     );
 

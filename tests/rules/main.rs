@@ -4,4 +4,5 @@ mod generated;
 mod layering;
 mod properties;
 mod scenarios;
+mod settling;
 mod world;

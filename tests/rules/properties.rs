@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diego_operator::api::{ActualLRPState, ActualLRPStatus, CellState, TaskState, TaskStatus};
+use diego_operator::api::{
+    ActualLRPState, ActualLRPStatus, CellState, EvacuatingInstance, SuspectInstance, TaskState,
+    TaskStatus,
+};
 use diego_operator::converge::plan::{LrpChange, Scope, Write};
 use diego_operator::converge::world::{Key, Lrp, TaskRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -62,8 +65,9 @@ fn lrp_status() -> impl Strategy<Value = ActualLRPStatus> {
         0..2000i64,
         0..12i32,
         any::<bool>(),
+        0..6usize,
     )
-        .prop_map(|(state, cell, epoch, ago, crashes, placed)| {
+        .prop_map(|(state, cell, epoch, ago, crashes, placed, beside)| {
             let on_cell = match state {
                 ActualLRPState::Claimed | ActualLRPState::Running => true,
                 ActualLRPState::Unclaimed => placed,
@@ -76,6 +80,19 @@ fn lrp_status() -> impl Strategy<Value = ActualLRPStatus> {
                 instance_guid: on_cell.then(|| format!("old-{cell}-{epoch}")),
                 state_transition_time: Some(MicroTime(at(NOW - ago))),
                 crash_count: (crashes > 0).then_some(crashes),
+                suspect: (beside == 1).then(|| SuspectInstance {
+                    cell_name: CELLS[(cell + 1) % CELLS.len()].to_owned(),
+                    cell_epoch: epoch,
+                    instance_guid: "suspect".into(),
+                    state: ActualLRPState::Running,
+                    ..Default::default()
+                }),
+                evacuating: (beside == 2).then(|| EvacuatingInstance {
+                    cell_name: CELLS[(cell + 1) % CELLS.len()].to_owned(),
+                    cell_epoch: epoch,
+                    instance_guid: "evacuating".into(),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }
         })
@@ -291,7 +308,8 @@ proptest! {
                 && Some(epoch) >= ledger.incarnation_epoch
                 && Some(epoch) <= ledger.epoch;
             let running = matches!(lrp.status.state, ActualLRPState::Running | ActualLRPState::Claimed);
-            if alive && running && let Some(after) = sandbox.world.lrp(key) {
+            // A suspect whose Cell is back is the better instance: that rule has its own scenarios.
+            if alive && running && lrp.status.suspect.is_none() && let Some(after) = sandbox.world.lrp(key) {
                 let Lrp { status, .. } = after;
                 prop_assert_eq!(&status.cell_name, &lrp.status.cell_name);
                 prop_assert_eq!(&status.instance_guid, &lrp.status.instance_guid);

@@ -246,6 +246,7 @@ fn lrp(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String> {
         .get("crashes")
         .map(|text| number(text).map(|n| n as i32))
         .transpose()?;
+    status.rejection_count = rejections(&options)?;
     if let Some(suspect) = options.get("suspect") {
         let (cell_name, cell_epoch) = place(suspect)?;
         let state = ActualLRPState::Running;
@@ -272,6 +273,14 @@ fn lrp(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String> {
     Ok(())
 }
 
+/// How often Cells gave it back.
+fn rejections(options: &HashMap<&str, &str>) -> Result<Option<i32>, String> {
+    options
+        .get("rejections")
+        .map(|text| number(text).map(|n| n as i32))
+        .transpose()
+}
+
 fn task(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String> {
     let [name, state, ..] = words else {
         return Err("write: task NAME STATE ...".into());
@@ -293,6 +302,11 @@ fn task(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String> {
         (status.cell_name, status.cell_epoch) = (Some(cell), Some(epoch));
         status.instance_guid = Some(format!("{name}-run"));
         status.state_transition_time = Some(MicroTime(at(since)));
+    }
+    status.rejection_count = rejections(&options)?;
+    if status.rejection_count.is_some() {
+        status.state_transition_time = Some(MicroTime(at(since)));
+        status.rejection_reason = Some("no free port".into());
     }
     let created = options
         .get("created")

@@ -153,6 +153,14 @@ async fn losing_the_presence_store_moves_nothing() -> Result<(), Failure> {
     for cell in ["a", "b"] {
         site.cell_state(cell, CellState::Present).await?;
     }
+    let text = site.metrics().await?;
+    for never in [
+        "diego_cell_presence_expired_total{source=\"watch\"} 0",
+        "diego_cell_presence_expired_total{source=\"resync\"} 0",
+        "diego_actuallrp_starts_total{reason=\"missing-cell\"} 0",
+    ] {
+        assert!(text.contains(never), "not {never}");
+    }
     for (now, before) in site.running("web", 4, |_| true).await?.iter().zip(&before) {
         let (now, before) = (
             now.status.as_ref().unwrap(),
@@ -163,5 +171,45 @@ async fn losing_the_presence_store_moves_nothing() -> Result<(), Failure> {
             (&before.cell_name, &before.instance_guid)
         );
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_api_server_what_runs_goes_on_and_a_loss_is_made_good_when_it_is_back()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    site.start_rep("a", "z1", &[]).await?;
+    site.start_rep("b", "z2", &[]).await?;
+    site.desire(&objects::sleepers("web", 4)).await?;
+    let before = site.running("web", 4, |_| true).await?;
+    site.cluster.stop_apiserver().await;
+    site.kill_cell("b").await;
+    // Long enough for the loss to be noticed, and for many tries.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    site.cluster.restart_apiserver().await?;
+    let after = site.running("web", 4, |cell| cell == "a").await?;
+    for (now, before) in after.iter().zip(&before) {
+        let (now, before) = (
+            now.status.as_ref().unwrap(),
+            before.status.as_ref().unwrap(),
+        );
+        if before.cell_name.as_deref() == Some("a") {
+            assert_eq!(now.instance_guid, before.instance_guid, "what ran goes on");
+        }
+    }
+    let log = std::fs::read_to_string(site.controller().process.log())?;
+    for line in ["the watch broke", "no verdict on the Cell is possible yet"] {
+        let count = log.lines().filter(|logged| logged.contains(line)).count();
+        assert!(
+            (1..=4).contains(&count),
+            "{count} times {line:?}: a line per change of state, not per try: {log}"
+        );
+    }
+    let failed = site.metrics().await?;
+    assert!(
+        failed.contains("rest_client_requests_total{code=\"<error>\""),
+        "failures are counted"
+    );
     Ok(())
 }

@@ -254,3 +254,72 @@ async fn an_instance_that_is_never_ready_counts_as_crashed() -> Result<(), Failu
     assert!(reason.contains("not ready within 1"), "{reason}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desired_lrp_that_is_replaced_under_its_name_runs_the_new_template() -> Result<(), Failure>
+{
+    let site = site_with_one_cell().await?;
+    let version = |word: &str| {
+        let container =
+            json!({ "name": "main", "command": ["sh", "-c", format!("exec sleep {word}")] });
+        objects::lrp("web", 2, json!({ "containers": [container] }))
+    };
+    site.desire(&version("100001")).await?;
+    site.running("web", 2, |_| true).await?;
+    site.desired().delete("web", &Default::default()).await?;
+    site.desire(&version("100002")).await?;
+    let rep = site.rep("a").process.pid();
+    let running = |word: &str| {
+        let commands = tree::descendants(rep)
+            .into_iter()
+            .filter_map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+        commands
+            .filter(|line| line == format!("sleep\0{word}\0").as_bytes())
+            .count()
+    };
+    let done = eventually("only the new template runs", START, || async {
+        (running("100001") == 0 && running("100002") == 2).then_some(())
+    })
+    .await;
+    if let Err(failure) = done {
+        return Err(format!("{failure}\n{}", site.picture().await).into());
+    }
+    site.running("web", 2, |_| true).await?;
+    assert_eq!((running("100001"), running("100002")), (0, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placement_that_the_cell_gives_back_is_not_tried_in_a_hot_loop() -> Result<(), Failure> {
+    let site = site_with_one_cell().await?;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = taken.local_addr()?.port();
+    let ports = json!([{ "containerPort": 80, "hostPort": port }]);
+    let container = json!({ "name": "main", "command": ["sleep", "1000"], "ports": ports });
+    site.desire(&objects::lrp(
+        "web",
+        1,
+        json!({ "containers": [container] }),
+    ))
+    .await?;
+    let status = eventually("it was given back twice", START, || async {
+        let status = site.instances("web").await.ok()?.pop()?.status?;
+        (status.rejection_count >= Some(2) && status.placement_error.is_some()).then_some(status)
+    })
+    .await?;
+    let error = status.placement_error.unwrap_or_default();
+    assert!(error.contains(&port.to_string()), "{error}");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let later = site
+        .instances("web")
+        .await?
+        .remove(0)
+        .status
+        .unwrap_or_default();
+    assert!(
+        later.rejection_count <= Some(5),
+        "{:?}",
+        later.rejection_count
+    );
+    Ok(())
+}

@@ -7,7 +7,7 @@ use etcd_client::{Client, GetOptions, GetResponse};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::super::{Presence, PresenceStore, StoreError};
+use super::super::{Presence, PresenceStore, Reading, StoreError};
 use super::{ConfigError, EtcdConfig, MAX_MESSAGE, PREFIX, decode, key, within};
 
 /// A try that has not been answered by then goes to another endpoint. A healthy store answers in milliseconds; a
@@ -133,10 +133,16 @@ impl EtcdStore {
 }
 
 impl PresenceStore for EtcdStore {
-    fn get<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<Option<Presence>, StoreError>> {
+    fn get<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<Reading, StoreError>> {
         async move {
             let answer = self.read(&key(cell), GetOptions::new()).await?;
-            Ok(answer.kvs().first().and_then(decode))
+            let header = answer
+                .header()
+                .ok_or_else(|| etcd_client::Error::Internal("a read without a header".into()))?;
+            Ok(Reading {
+                presence: answer.kvs().first().and_then(decode),
+                revision: header.revision(),
+            })
         }
         .boxed()
     }

@@ -74,6 +74,7 @@ mod tests {
             ttl_seconds: 5,
             phase: PresencePhase::Held,
             owner: owner.into(),
+            first_epoch: None,
         };
         Found {
             value: Some(value),

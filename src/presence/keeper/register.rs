@@ -25,6 +25,8 @@ pub(super) struct Held {
     /// Before the lease was asked for.
     pub sent: Instant,
     pub took_over: bool,
+    /// The incarnation's first registration, where that is an earlier one: as published.
+    pub first_epoch: Option<i64>,
 }
 
 /// What a try came to.
@@ -60,6 +62,8 @@ pub(super) struct Try<'a> {
     pub registration: &'a Registration,
     pub owner: &'a str,
     pub phase: PresencePhase,
+    /// The epoch of this keeper's first registration, if there was one.
+    pub first_epoch: Option<i64>,
     /// Whether `owner` proves that the key is ours.
     pub proof: bool,
     /// The leases this keeper was granted; a new one is added as soon as it is known.
@@ -76,6 +80,9 @@ impl Try<'_> {
         let key = key(&self.registration.cell_id);
         let answer = within(TIMEOUT, client.kv_client().get(key.as_str(), None)).await?;
         let found = answer.kvs().first().map(found);
+        // A store that is not even as new as our first registration is another one, which knows nothing of it.
+        let revision = answer.header().map_or(i64::MAX, |header| header.revision());
+        self.first_epoch = self.first_epoch.filter(|first| *first <= revision);
         let claim = Claim {
             incarnation: &self.registration.incarnation,
             proof: self.proof.then_some(self.owner),
@@ -98,7 +105,11 @@ impl Try<'_> {
     async fn create(&mut self, client: &Client, key: &str) -> Result<Attempt, Failure> {
         let (lease, ttl, sent) = self.grant(client).await?;
         let absent = Compare::create_revision(key, CompareOp::Equal, 0);
-        match self.put(client, key, absent, lease, ttl).await? {
+        let first_epoch = self.first_epoch;
+        match self
+            .put(client, key, absent, lease, ttl, first_epoch)
+            .await?
+        {
             // A key's create revision is that of the transaction that created it.
             Some(revision) => Ok(Attempt::Held(Held {
                 lease,
@@ -106,6 +117,7 @@ impl Try<'_> {
                 ttl,
                 sent,
                 took_over: false,
+                first_epoch,
             })),
             None => Ok(Attempt::Again),
         }
@@ -121,8 +133,13 @@ impl Try<'_> {
         let took_over = !self.leases.contains(&found.lease);
         let (lease, ttl, sent) = self.grant(client).await?;
         let unchanged = Compare::mod_revision(key, CompareOp::Equal, found.mod_revision);
+        // The registration goes on, and so does what it said of the ones before it.
+        let first_epoch = match &found.value {
+            Some(value) => value.first_epoch,
+            None => self.first_epoch,
+        };
         if self
-            .put(client, key, unchanged, lease, ttl)
+            .put(client, key, unchanged, lease, ttl, first_epoch)
             .await?
             .is_none()
         {
@@ -140,6 +157,7 @@ impl Try<'_> {
             ttl,
             sent,
             took_over,
+            first_epoch,
         }))
     }
 
@@ -176,8 +194,9 @@ impl Try<'_> {
         condition: Compare,
         lease: i64,
         ttl: Duration,
+        first_epoch: Option<i64>,
     ) -> Result<Option<i64>, Failure> {
-        let value = value(self.registration, self.owner, self.phase, ttl);
+        let value = value(self.registration, self.owner, self.phase, ttl, first_epoch);
         let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
         let txn = Txn::new().when([condition]).and_then([put]);
         let answer = within(TIMEOUT, client.kv_client().txn(txn)).await?;
@@ -253,6 +272,7 @@ pub(super) fn value(
     owner: &str,
     phase: PresencePhase,
     ttl: Duration,
+    first_epoch: Option<i64>,
 ) -> Vec<u8> {
     json(&PresenceValue {
         cell_id: registration.cell_id.clone(),
@@ -260,6 +280,7 @@ pub(super) fn value(
         ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
         phase,
         owner: owner.to_owned(),
+        first_epoch,
     })
 }
 

@@ -20,6 +20,7 @@ fn valued(cell: &str, epoch: i64, phase: PresencePhase) -> Presence {
         ttl_seconds: 5,
         phase,
         owner: String::new(),
+        first_epoch: None,
     };
     Presence {
         cell: cell.into(),
