@@ -148,7 +148,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "DIEGO_CONVERGENCE_INTERVAL_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Convergence")]
     pub convergence_interval_seconds: u64,
     /// Writes to the API server that one recovery or reconcile has under way at once
-    #[arg(long, env = "DIEGO_WRITE_CONCURRENCY", value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024), help_heading = "Convergence")]
+    #[arg(long, env = "DIEGO_WRITE_CONCURRENCY", value_name = "COUNT", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=1024), help_heading = "Convergence")]
     pub write_concurrency: u64,
     /// Seconds after which a Task that found no Cell fails
     #[arg(long, env = "DIEGO_EXPIRE_PENDING_TASK_SECONDS", value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Convergence")]

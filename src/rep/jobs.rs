@@ -78,8 +78,13 @@ impl Actor {
             .values()
             .find(|container| container.key == *key)
             .and_then(Container::slot);
+        let owner = match self.records.get(key) {
+            Some(Record::Lrp(lrp)) => owner_of(lrp).map(ToOwned::to_owned),
+            Some(Record::Task(_)) | None => None,
+        };
         let (store, outbox, key) = (self.setup.store.clone(), self.outbox.clone(), key.clone());
         tokio::spawn(async move {
+            let _turn = store.turn().await;
             let answer = match &job {
                 Job::Read => Answer::Read(store.read(&key, slot).await),
                 Job::Reserve {
@@ -87,7 +92,7 @@ impl Actor {
                     desired_lrp,
                 } => Answer::Desired(
                     store
-                        .desired(&key.namespace, desired_lrp)
+                        .desired_of(&key.namespace, desired_lrp, owner.as_deref())
                         .await
                         .map(|found| found.map(Box::new)),
                 ),

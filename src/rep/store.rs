@@ -1,11 +1,13 @@
 //! The records in the API server: every call the rep makes about its work, each bounded in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde_json::Value;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::records::{Key, Kind, Record};
 use crate::api::{ActualLRP, ActualLRPSpec, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task};
@@ -39,16 +41,63 @@ pub struct Slot {
     pub index: i32,
 }
 
+/// So many calls for records may be under way at once. After a loss many assignments come in one instant; a rep
+/// that answered all of them at once would slow down the placing of the rest.
+const CALLS_AT_ONCE: usize = 8;
+
+/// So many DesiredLRPs are remembered.
+const REMEMBERED: usize = 256;
+
 /// The calls.
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    permits: Arc<Semaphore>,
+    /// DesiredLRPs by uid, for their templates, which never change.
+    desired: Arc<Mutex<HashMap<String, DesiredLRP>>>,
 }
 
 impl Store {
     /// The calls of one client.
     pub fn new(client: Client) -> Self {
-        Store { client }
+        Store {
+            client,
+            permits: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            desired: Arc::default(),
+        }
+    }
+
+    /// Waits for its turn. The semaphore is never closed.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.acquire().await.ok()
+    }
+
+    /// The DesiredLRP of that name, as it was read some time before if it is the one with the uid `owner`. Many
+    /// instances of one DesiredLRP that come at once make one call.
+    ///
+    /// # Errors
+    /// Anything but that it is not there.
+    pub async fn desired_of(
+        &self,
+        namespace: &str,
+        name: &str,
+        owner: Option<&str>,
+    ) -> Result<Option<DesiredLRP>, CallError> {
+        // Held while it is read: those who ask meanwhile find it.
+        let mut remembered = self.desired.lock().await;
+        if let Some(known) = owner.and_then(|owner| remembered.get(owner)) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.desired(namespace, name).await?;
+        if let Some(desired) = &found
+            && let Some(uid) = &desired.metadata.uid
+        {
+            if remembered.len() >= REMEMBERED {
+                remembered.clear();
+            }
+            remembered.insert(uid.clone(), desired.clone());
+        }
+        Ok(found)
     }
 
     fn lrps(&self, namespace: &str) -> Api<ActualLRP> {
