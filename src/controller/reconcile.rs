@@ -14,7 +14,7 @@ use crate::converge::cell::{self, Observation, Source, Verdict};
 use crate::converge::plan::Scope;
 use crate::converge::status;
 use crate::metrics::{ControllerLabel, ResultLabel};
-use crate::presence::{PresencePhase, StoreError};
+use crate::presence::{Presence, PresencePhase, StoreError};
 
 use super::context::Context;
 use super::convert::key;
@@ -84,6 +84,7 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
         let again = match context.store.get(&name).await?.presence {
             Some(presence) => {
                 context.heard(&presence);
+                tell_of_old_epoch(&context, &name, &presence);
                 judge_held(&context, &name, Observation::Held(presence)).await?;
                 context.interval
             }
@@ -101,6 +102,28 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
         Ok(Action::requeue(again))
     })
     .await
+}
+
+/// A Cell that registered with a store that lost its data: its epoch is smaller than the one it was lost under,
+/// so nothing of it can be believed until its record is made anew.
+fn tell_of_old_epoch(context: &Context, name: &str, presence: &Presence) {
+    let record = context.world(|world| world.cells().get(name).cloned());
+    let Some(record) = record else { return };
+    let waits = matches!(
+        record.status.state,
+        Some(CellState::Missing | CellState::Evacuated)
+    );
+    let known = record.status.epoch.unwrap_or_default();
+    if waits && presence.epoch < known {
+        let note = format!(
+            "The Cell is there under epoch {}, but it was lost under epoch {known}: the presence store lost its data. Delete this Cell object; its rep makes it anew.",
+            presence.epoch
+        );
+        let about = reference("Cell", None, name, &record.version.uid);
+        context
+            .events
+            .warning(about, "CellEpochWentBack", "Register", note);
+    }
 }
 
 /// The key is there: enters what is new about it into the ledger.

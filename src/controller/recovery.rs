@@ -162,6 +162,13 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
 }
 
 async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, String> {
+    // Records before presences: what registers after this is not what the read below misses.
+    let ledger_epoch = context.world(|world| {
+        world
+            .cells()
+            .get(&loss.cell)
+            .and_then(|record| record.status.epoch)
+    });
     let reading = context
         .store
         .get(&loss.cell)
@@ -173,6 +180,7 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
         return Ok(Outcome::Nothing);
     }
     let seen = Observation::Gone {
+        ledger_epoch,
         revision: reading.revision,
         phase: loss.phase,
     };

@@ -16,7 +16,9 @@ pub enum Observation {
     Held(Presence),
     /// The key is gone, certainly: a linearizable read said so after the record was read.
     Gone {
-        /// The store's revision at that read: every registration up to it is gone, every later one is larger.
+        /// The ledger's epoch before that read: a newer one is of a registration that the read came too early for.
+        ledger_epoch: Option<i64>,
+        /// The store's revision at that read: every registration up to it is gone.
         revision: i64,
         /// What the rep had last said of itself, if that was heard.
         phase: Option<PresencePhase>,
@@ -89,9 +91,13 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
                 Some(_) => Verdict::Returned,
             }
         }
-        Observation::Gone { revision, phase } => match (ledger.state, phase) {
+        Observation::Gone {
+            ledger_epoch,
+            phase,
+            ..
+        } => match (ledger.state, phase) {
             (None | Some(CellState::Missing | CellState::Evacuated), _) => Verdict::Unchanged,
-            (Some(_), _) if *revision < epoch => Verdict::Unchanged,
+            (Some(_), _) if *ledger_epoch != ledger.epoch => Verdict::Unchanged,
             (Some(_), Some(PresencePhase::Released)) => Verdict::Evacuated,
             // Nobody heard its last words, but it had begun to leave.
             (Some(CellState::Evacuating), None) => Verdict::Evacuated,

@@ -43,8 +43,14 @@ fn held(epoch: i64, incarnation: &str, phase: PresencePhase) -> Observation {
     })
 }
 
-fn gone(revision: i64, phase: Option<PresencePhase>) -> Observation {
-    Observation::Gone { revision, phase }
+/// Read when the ledger's epoch was `ledger_epoch`.
+fn gone(ledger_epoch: i64, phase: Option<PresencePhase>) -> Observation {
+    let ledger_epoch = Some(ledger_epoch);
+    Observation::Gone {
+        ledger_epoch,
+        revision: 12,
+        phase,
+    }
 }
 
 #[test]
@@ -59,7 +65,7 @@ fn the_table_of_verdicts() {
     for (state, seen, expected) in [
         // Joining: an absence is no loss.
         (None, held(1, "first", Held), Verdict::NewIncarnation),
-        (None, gone(9, None), Verdict::Unchanged),
+        (None, gone(7, None), Verdict::Unchanged),
         // Nothing new, or older than the ledger.
         (Some(Present), held(7, "first", Held), Verdict::Unchanged),
         (Some(Present), held(6, "other", Held), Verdict::Unchanged),
@@ -86,6 +92,8 @@ fn the_table_of_verdicts() {
             held(7, "first", Draining),
             Verdict::Unchanged,
         ),
+        // A store that lost its data: its epochs are small again, and a loss is a loss all the same.
+        (Some(Missing), held(3, "second", Held), Verdict::Unchanged),
         // Leaving.
         (
             Some(Present),
@@ -99,17 +107,17 @@ fn the_table_of_verdicts() {
         ),
         (
             Some(Evacuating),
-            gone(9, Some(Released)),
+            gone(7, Some(Released)),
             Verdict::Evacuated,
         ),
-        (Some(Present), gone(9, Some(Released)), Verdict::Evacuated),
-        (Some(Evacuating), gone(9, None), Verdict::Evacuated),
+        (Some(Present), gone(7, Some(Released)), Verdict::Evacuated),
+        (Some(Evacuating), gone(7, None), Verdict::Evacuated),
         // Lost, also while it was draining.
-        (Some(Present), gone(9, Some(Held)), Verdict::Lost),
-        (Some(Present), gone(9, None), Verdict::Lost),
-        (Some(Evacuating), gone(9, Some(Draining)), Verdict::Lost),
-        (Some(Missing), gone(9, Some(Held)), Verdict::Unchanged),
-        (Some(Evacuated), gone(9, Some(Held)), Verdict::Unchanged),
+        (Some(Present), gone(7, Some(Held)), Verdict::Lost),
+        (Some(Present), gone(7, None), Verdict::Lost),
+        (Some(Evacuating), gone(7, Some(Draining)), Verdict::Lost),
+        (Some(Missing), gone(7, Some(Held)), Verdict::Unchanged),
+        (Some(Evacuated), gone(7, Some(Held)), Verdict::Unchanged),
     ] {
         assert_eq!(
             judge(&ledger(state), &seen),
@@ -123,7 +131,7 @@ fn the_table_of_verdicts() {
 fn a_loss_takes_along_registrations_that_nobody_told_of() {
     let cell = ledger(Some(CellState::Present));
     let now = Timestamp::from_second(1).unwrap();
-    let next = apply(&cell, &gone(12, None), Verdict::Lost, None, now);
+    let next = apply(&cell, &gone(7, None), Verdict::Lost, None, now);
     assert_eq!(
         (next.state, next.epoch, next.incarnation_epoch),
         (Some(CellState::Missing), Some(12), Some(5))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use diego_operator::api::CellState;
+use diego_operator::presence::etcd::PREFIX;
 use etcd_client::GetOptions;
 
 use crate::support::{Failure, eventually, objects, proxy::Proxy, site::START, site::Site};
@@ -211,5 +212,69 @@ async fn without_the_api_server_what_runs_goes_on_and_a_loss_is_made_good_when_i
         failed.contains("rest_client_requests_total{code=\"<error>\""),
         "failures are counted"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_presence_store_that_lost_its_data_moves_nothing_and_losses_are_still_found()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&["--convergence-interval-seconds", "2"])
+        .await?;
+    for (cell, zone) in [("a", "z1"), ("b", "z2"), ("c", "z3")] {
+        site.start_rep(cell, zone, &[]).await?;
+    }
+    // A store with a past, so that the epochs of the emptied one are smaller.
+    site.restart_rep("a").await?;
+    site.cell_state("a", CellState::Present).await?;
+    site.desire(&objects::sleepers("web", 6)).await?;
+    let before = site.running("web", 6, |_| true).await?;
+    site.etcd.wipe().await?;
+    let mut etcd = etcd_client::Client::connect(site.etcd.endpoints(), None).await?;
+    eventually(
+        "every rep has registered with the emptied store",
+        START,
+        || {
+            let mut etcd = etcd.clone();
+            async move {
+                let answer = etcd
+                    .get(PREFIX, Some(GetOptions::new().with_prefix()))
+                    .await
+                    .ok()?;
+                (answer.count() == 3).then_some(())
+            }
+        },
+    )
+    .await?;
+    // Passes of the safety net and what is left of any TTL.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    for (now, before) in site.running("web", 6, |_| true).await?.iter().zip(&before) {
+        let (now, before) = (
+            now.status.as_ref().unwrap(),
+            before.status.as_ref().unwrap(),
+        );
+        assert_eq!(
+            (&now.cell_name, &now.instance_guid),
+            (&before.cell_name, &before.instance_guid)
+        );
+    }
+    let small = etcd
+        .get(diego_operator::presence::etcd::key("c"), None)
+        .await?
+        .kvs()[0]
+        .create_revision();
+    let recorded = site
+        .cells()
+        .get("c")
+        .await?
+        .status
+        .unwrap_or_default()
+        .epoch;
+    assert!(
+        Some(small) < recorded,
+        "the test is of an epoch that went back: {small} after {recorded:?}"
+    );
+    site.kill_cell("c").await;
+    site.running("web", 6, |cell| cell != "c").await?;
     Ok(())
 }

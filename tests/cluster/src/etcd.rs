@@ -1,7 +1,11 @@
 //! A real etcd of one or more members, each with its own data directory and ports.
 
 use crate::{Error, Result, ServerProcess, binary, dir::ScratchDir, free_port, http};
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// How long a member may take until it is healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
@@ -43,6 +47,7 @@ pub struct Etcd {
 struct Member {
     process: ServerProcess,
     port: u16,
+    data: PathBuf,
 }
 
 impl Member {
@@ -102,7 +107,11 @@ impl Etcd {
             let args = arguments(options, &name, &data, port, peer_port, &all.join(","));
             let process =
                 ServerProcess::start(&name, program, &args, &[], &dir.join(format!("{name}.log")))?;
-            members.push(Member { process, port });
+            members.push(Member {
+                process,
+                port,
+                data,
+            });
         }
         for member in &members {
             member.healthy().await?;
@@ -127,6 +136,26 @@ impl Etcd {
     /// When there is no such member.
     pub fn member(&self, i: usize) -> &ServerProcess {
         &self.members[i].process
+    }
+
+    /// Kills all members and starts them again on the same ports, without their data.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the data can't be removed; [`Error::Exited`] or [`Error::NotReady`] when a member fails.
+    pub async fn wipe(&mut self) -> Result<()> {
+        for member in &self.members {
+            member.process.kill();
+            member.process.wait().await;
+        }
+        for member in &mut self.members {
+            let data = &member.data;
+            fs::remove_dir_all(data).map_err(Error::io(format!("remove {}", data.display())))?;
+            member.process = member.process.restart()?;
+        }
+        for member in &self.members {
+            member.healthy().await?;
+        }
+        Ok(())
     }
 
     /// Kills member `i` if it still runs, and starts it again on the same ports and data. Waits until it is healthy, unless too
