@@ -65,6 +65,8 @@ pub(super) enum Meanwhile {
 pub struct Setup {
     /// The Cell.
     pub cell: String,
+    /// The epoch of this rep's first registration.
+    pub first_epoch: i64,
     /// The address at which instances are reached.
     pub address: String,
     /// The program with the subcommand `supervise`.

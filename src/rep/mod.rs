@@ -207,6 +207,8 @@ async fn work(
     };
     let setup = Setup {
         cell: config.cell_id.clone(),
+        // Registered just now: there is no work before that.
+        first_epoch: keeper.keeping().borrow().epoch.unwrap_or(i64::MIN),
         address: config.address.clone(),
         supervisor: OWN_PROGRAM.into(),
         work_dir,

@@ -97,6 +97,36 @@ impl Record {
             && matches!((number(self), number(other)), (Some(ours), Some(theirs)) if ours > theirs)
     }
 
+    /// The Cell's epoch under which an instance is recorded.
+    pub fn epoch_of(&self, guid: &str) -> Option<i64> {
+        match self {
+            Record::Lrp(lrp) => {
+                let status = lrp.status.as_ref()?;
+                let suspect = status
+                    .suspect
+                    .iter()
+                    .map(|one| (&one.instance_guid, one.cell_epoch));
+                let evacuating = status
+                    .evacuating
+                    .iter()
+                    .map(|one| (&one.instance_guid, one.cell_epoch));
+                let beside = suspect.chain(evacuating).find(|(other, _)| *other == guid);
+                match beside {
+                    Some((_, epoch)) => Some(epoch),
+                    None => status
+                        .cell_epoch
+                        .filter(|_| status.instance_guid.as_deref() == Some(guid)),
+                }
+            }
+            Record::Task(task) => {
+                let status = task.status.as_ref()?;
+                status
+                    .cell_epoch
+                    .filter(|_| status.instance_guid.as_deref() == Some(guid))
+            }
+        }
+    }
+
     /// The instance guids this record has on a Cell, ordinary, suspect and evacuating.
     pub fn guids_on(&self, cell: &str) -> Vec<String> {
         let named = |name: &Option<String>, guid: &Option<String>| {

@@ -44,6 +44,9 @@ impl Actor {
         }
         'again: loop {
             for guid in self.guids(key) {
+                if self.is_of_an_earlier_life(key, &guid) {
+                    continue;
+                }
                 let took = match key.kind {
                     Kind::Lrp => self.lrp_step(key, &guid, live, wanted_by),
                     Kind::Task => self.task_step(key, &guid, live),
@@ -68,6 +71,17 @@ impl Actor {
             self.records.remove(key);
             self.failures.remove(key);
         }
+    }
+
+    /// Whether an instance was recorded here before this rep began and died then. That is the controller's to
+    /// settle: it starts it anew on this Cell, while a rep that gave it back would have it auctioned away.
+    fn is_of_an_earlier_life(&self, key: &Key, guid: &str) -> bool {
+        let recorded = self
+            .records
+            .get(key)
+            .and_then(|record| record.epoch_of(guid));
+        !self.containers.contains_key(guid)
+            && recorded.is_some_and(|epoch| epoch < self.setup.first_epoch)
     }
 
     /// The guids to look at: those that run here, and those that the record has here.

@@ -131,7 +131,11 @@ async fn a_rep_restarted_within_its_ttl_moves_nothing() -> Result<(), Failure> {
     let before = site.running("web", 4, |_| true).await?;
     let ledger = site.cells().get("a").await?.status.unwrap_or_default();
 
+    // The rep is back before the controller looks: it must leave what its earlier life ran to the controller.
+    site.controller().process.pause();
     site.restart_rep("a").await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    site.controller().process.resume();
     let returned = eventually("the new incarnation is entered", START, || async {
         let status = site.cells().get("a").await.ok()?.status?;
         (status.epoch > ledger.epoch).then_some(status)

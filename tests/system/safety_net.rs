@@ -135,7 +135,9 @@ async fn losing_the_presence_store_moves_nothing() -> Result<(), Failure> {
     site.start_rep("b", "z2", &[]).await?;
     site.desire(&objects::sleepers("web", 4)).await?;
     let before = site.running("web", 4, |_| true).await?;
-    site.etcd.member(0).pause();
+    // Killed, not stopped: a store that starts anew gives every lease its whole time again. One that only hangs,
+    // and alone, lets all of them run out when it goes on; that is what a mass-loss guard is for.
+    site.etcd.member(0).kill();
     eventually(
         "the controller notices that it can't hear the store",
         START,
@@ -146,7 +148,7 @@ async fn losing_the_presence_store_moves_nothing() -> Result<(), Failure> {
     .await?;
     // Longer than the TTL, with many passes of the safety net in between.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    site.etcd.member(0).resume();
+    site.etcd.restart_member(0).await?;
     eventually("the controller hears the store again", START, || async {
         (site.metric("diego_presence_store_reachable").await.ok()? == 1.0).then_some(())
     })
