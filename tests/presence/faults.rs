@@ -64,17 +64,31 @@ fn count(rep: &Rep, pick: impl Fn(&KeeperReport) -> bool) -> usize {
     rep.seen.iter().filter(|report| pick(report)).count()
 }
 
-/// Each member in turn, so the one that the keeper talks to and the leader are among them.
+/// Whether the member at `endpoint` leads.
+async fn leads(endpoint: &str) -> bool {
+    let status = client(endpoint).await.status().await.expect("a status");
+    status.header().expect("a header").member_id() == status.leader()
+}
+
+/// Each member in turn, so the one that the keeper talks to is among them. The leader is killed instead: one that
+/// is frozen for longer than the TTL and then goes on may revoke, by what it knew, leases that were renewed with
+/// its successor (seen with etcd 3.6.14 in one of about ten runs).
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_member_costs_renewals_and_not_the_presence() {
-    let etcd = etcd(3).await;
+async fn a_frozen_or_dead_member_costs_renewals_and_not_the_presence() {
+    let mut etcd = etcd(3).await;
     let mut watch = Watch::synced(config(etcd.endpoints())).await;
     let (mut rep, registered) = Rep::registered(config(etcd.endpoints()), "a", 5).await;
     rep.until_renewed(1).await;
     for member in 0..3 {
-        etcd.member(member).pause();
-        rep.until_renewed(3).await;
-        etcd.member(member).resume();
+        if leads(&etcd.endpoints()[member]).await {
+            etcd.member(member).kill();
+            rep.until_renewed(3).await;
+            etcd.restart_member(member).await.expect("it is back");
+        } else {
+            etcd.member(member).pause();
+            rep.until_renewed(3).await;
+            etcd.member(member).resume();
+        }
         rep.until_renewed(2).await;
     }
     assert_eq!(
