@@ -13,6 +13,7 @@ use crate::api::{
     ActualLRP, ActualLRPSpec, ActualLRPStatus, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task,
 };
 use crate::client::{CallError, bounded};
+use crate::converge::lrp::StartReason;
 use crate::converge::plan::{LrpChange, Scope, TaskChange, Write};
 use crate::converge::world::{Key, Lrp, TaskRecord, Version};
 use crate::metrics::{OutcomeLabel, ReasonLabel};
@@ -22,7 +23,7 @@ use super::convert;
 use super::events::reference;
 
 /// The field manager of every write of the controller.
-pub const MANAGER: &str = "diego-controller";
+const MANAGER: &str = "diego-controller";
 
 /// How often a scope is planned anew because a write met a newer version or failed; then the requeue has it.
 const ATTEMPTS: u32 = 8;
@@ -182,7 +183,7 @@ fn written(context: &Context, write: &Write, tell: bool, tally: &mut Tally) {
                     .metrics
                     .starts
                     .get_or_create(&ReasonLabel {
-                        reason: "missing-instance",
+                        reason: StartReason::MissingInstance.as_str(),
                     })
                     .inc();
                 tracing::debug!(lrp = %key, cell, "restarted on its Cell, which came back without its containers");
@@ -327,7 +328,8 @@ async fn delete(
     }
 }
 
-fn params() -> PatchParams {
+/// How the controller patches: under its own name.
+pub fn params() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.into()),
         ..Default::default()

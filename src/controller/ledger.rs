@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 
 use crate::api::{Cell, CellStatus};
 use crate::client::{CallError, bounded};
@@ -11,7 +11,7 @@ use crate::converge::world::{CellRecord, World};
 
 use super::context::Context;
 use super::convert;
-use super::execute::{MANAGER, status_patch};
+use super::execute::{params, status_patch};
 
 /// Writes what `decide` makes of the Cell's record, and decides anew on what is stored when somebody else wrote
 /// first. Returns `decide`'s remark with the record written; `None` when `decide` wants nothing, or when there is
@@ -26,10 +26,6 @@ pub async fn write<T: Clone>(
     mut decide: impl FnMut(&World, &CellRecord) -> Option<(CellStatus, T)>,
 ) -> Result<Option<(CellRecord, T)>, CallError> {
     let api = Api::<Cell>::all(client.clone());
-    let params = PatchParams {
-        field_manager: Some(MANAGER.into()),
-        ..Default::default()
-    };
     loop {
         let decided = context.world(|world| {
             let record = world.cells().get(name)?;
@@ -45,7 +41,7 @@ pub async fn write<T: Clone>(
             return Ok(None);
         };
         let patch = status_patch(&version, &from, &to);
-        match bounded(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
+        match bounded(api.patch_status(name, &params(), &Patch::Merge(&patch))).await {
             Ok(stored) => {
                 let record = convert::cell(&stored);
                 context.world(|world| world.put_cell(name, record.clone()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::runtime::controller::Action;
 
 use crate::api::{Cell, CellState, DesiredLRP, Task};
@@ -19,7 +19,7 @@ use crate::presence::{Presence, PresencePhase, StoreError};
 use super::context::Context;
 use super::convert::key;
 use super::events::reference;
-use super::execute::{MANAGER, converge, status_patch};
+use super::execute::{converge, params, status_patch};
 use super::ledger;
 use super::recovery::{Loss, recover};
 
@@ -90,7 +90,8 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
             }
             None => absent(&context, &name).await,
         };
-        let (tally, _) = follow_up(&context, &name).await;
+        // Finishes what a recovery, a return or a drain began.
+        let (tally, _) = converge(&context, &context.slow, &Scope::Cell(name), None).await;
         if tally.unfinished > 0 {
             return Err(Error::Unfinished(tally.unfinished));
         }
@@ -228,14 +229,6 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
     context.interval
 }
 
-/// Work recorded on a Cell that is not simply present: finishes what a recovery, a return or a drain began.
-async fn follow_up(
-    context: &Arc<Context>,
-    name: &str,
-) -> (super::execute::Tally, Option<Timestamp>) {
-    converge(context, &context.slow, &Scope::Cell(name.to_owned()), None).await
-}
-
 /// A DesiredLRP: its indices, the instances in them, and what it tells about them.
 pub async fn reconcile_desired(
     object: Arc<DesiredLRP>,
@@ -261,11 +254,7 @@ pub async fn reconcile_desired(
                 meta.remove("resourceVersion");
             }
             let api = Api::<DesiredLRP>::namespaced(context.slow.client.clone(), &key.namespace);
-            let params = PatchParams {
-                field_manager: Some(MANAGER.into()),
-                ..Default::default()
-            };
-            match bounded(api.patch_status(&key.name, &params, &Patch::Merge(&patch))).await {
+            match bounded(api.patch_status(&key.name, &params(), &Patch::Merge(&patch))).await {
                 Ok(stored) => {
                     context.world(|world| {
                         let record = super::convert::desired(&stored, world);

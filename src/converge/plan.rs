@@ -24,8 +24,6 @@ pub enum Scope {
     Cell(String),
     /// One DesiredLRP and all its indices.
     Desired(Key),
-    /// One ActualLRP, whether or not anybody wants it.
-    Instance(Key),
     /// One Task.
     Task(Key),
     /// Everything.
@@ -236,7 +234,6 @@ fn in_scope(world: &World, scope: &Scope) -> (Vec<Key>, Vec<Key>, Vec<Key>) {
                 .collect();
             (slots, Vec::new(), vec![key.clone()])
         }
-        Scope::Instance(key) => (vec![key.clone()], Vec::new(), Vec::new()),
         Scope::Task(key) => (Vec::new(), vec![key.clone()], Vec::new()),
         Scope::All => {
             let mut lrps: Vec<Key> = world.all_lrps().map(|(key, _)| key.clone()).collect();
