@@ -37,6 +37,7 @@ pub mod controller;
 pub mod converge;
 pub mod http;
 pub mod metrics;
+mod patch;
 pub mod presence;
 pub mod rep;
 pub mod telemetry;

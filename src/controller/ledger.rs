@@ -11,7 +11,8 @@ use crate::converge::world::{CellRecord, World};
 
 use super::context::Context;
 use super::convert;
-use super::execute::{params, status_patch};
+use super::execute::params;
+use crate::patch::status_patch;
 
 /// Writes what `decide` makes of the Cell's record, and decides anew on what is stored when somebody else wrote
 /// first. Returns `decide`'s remark with the record written; `None` when `decide` wants nothing, or when there is

@@ -19,9 +19,10 @@ use crate::presence::{Presence, PresencePhase, StoreError};
 use super::context::Context;
 use super::convert::key;
 use super::events::reference;
-use super::execute::{converge, params, status_patch};
+use super::execute::{converge, params};
 use super::ledger;
 use super::recovery::{Loss, recover};
+use crate::patch::status_patch;
 
 /// While the watch is heard it gets this long to tell of a loss itself before the resync acts.
 const WATCH_FIRST: Duration = Duration::from_secs(1);

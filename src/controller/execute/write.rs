@@ -1,0 +1,236 @@
+//! One write to the API server: a compare-and-swap on the version that was decided on, and what became of it.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+
+use crate::api::{
+    ActualLRP, ActualLRPSpec, ActualLRPStatus, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task,
+};
+use crate::client::{CallError, bounded};
+use crate::controller::context::{Context, Lane};
+use crate::controller::convert;
+use crate::converge::plan::Write;
+use crate::converge::world::{Key, Lrp, TaskRecord, Version};
+use crate::patch::status_patch;
+
+/// The field manager of every write of the controller.
+const MANAGER: &str = "diego-controller";
+
+/// Sends one write and settles it in the world, whatever comes of it.
+pub(super) async fn perform(
+    context: &Arc<Context>,
+    lane: &Lane,
+    write: &Write,
+) -> Result<(), CallError> {
+    match write {
+        Write::CreateLrp {
+            key,
+            desired,
+            owner,
+            index,
+            domain,
+            status,
+            ..
+        } => {
+            let api = Api::<ActualLRP>::namespaced(lane.client.clone(), &key.namespace);
+            let result = create(&api, key, desired, owner, *index, domain.clone(), status).await;
+            settle_lrp(context, &api, key, result, None).await
+        }
+        Write::LrpStatus {
+            key,
+            version,
+            from,
+            to,
+            ..
+        } => {
+            let api = Api::<ActualLRP>::namespaced(lane.client.clone(), &key.namespace);
+            let patch = status_patch(version, from.as_ref(), to.as_ref());
+            let result =
+                bounded(api.patch_status(&key.name, &params(), &Patch::Merge(&patch))).await;
+            settle_lrp(context, &api, key, result.map(Some), Some((version, from))).await
+        }
+        Write::DeleteLrp {
+            key,
+            version,
+            orphan_of,
+        } => {
+            let api = Api::<ActualLRP>::namespaced(lane.client.clone(), &key.namespace);
+            let result = delete(context, &api, key, version, orphan_of.as_ref()).await;
+            settle_lrp(context, &api, key, result, None).await
+        }
+        Write::TaskStatus {
+            key,
+            version,
+            from,
+            to,
+            ..
+        } => {
+            let api = Api::<Task>::namespaced(lane.client.clone(), &key.namespace);
+            let patch = status_patch(version, from.as_ref(), to.as_ref());
+            let result =
+                bounded(api.patch_status(&key.name, &params(), &Patch::Merge(&patch))).await;
+            settle_task(context, &api, key, result, version, from).await
+        }
+    }
+}
+
+/// Deletes this very version. An orphan is deleted only if its DesiredLRP, read now, is not there: the list in
+/// hand may be older than the instance.
+async fn delete(
+    context: &Arc<Context>,
+    api: &Api<ActualLRP>,
+    key: &Key,
+    version: &Version,
+    orphan_of: Option<&Key>,
+) -> Result<Option<ActualLRP>, CallError> {
+    if let Some(desired) = orphan_of {
+        let desireds = Api::<DesiredLRP>::namespaced(api.clone().into_client(), &desired.namespace);
+        if let Some(there) = bounded(desireds.get_opt(&desired.name)).await? {
+            context.world(|world| {
+                let record = convert::desired(&there, world);
+                world.put_desired(desired, record);
+            });
+            return bounded(api.get_opt(&key.name)).await;
+        }
+    }
+    let preconditions = Preconditions {
+        uid: Some(version.uid.clone()),
+        resource_version: Some(version.revision.to_string()),
+    };
+    let params = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
+    match bounded(api.delete(&key.name, &params)).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How the controller patches: under its own name.
+pub fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..Default::default()
+    }
+}
+
+/// Two steps, since a status can't be created along: an instance without one is Unclaimed and placed later.
+async fn create(
+    api: &Api<ActualLRP>,
+    key: &Key,
+    desired: &Key,
+    owner: &str,
+    index: i32,
+    domain: Option<String>,
+    status: &ActualLRPStatus,
+) -> Result<Option<ActualLRP>, CallError> {
+    let object = ActualLRP {
+        metadata: ObjectMeta {
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            labels: Some(
+                [
+                    (LABEL_DESIRED_LRP.into(), desired.name.clone()),
+                    (LABEL_INDEX.into(), index.to_string()),
+                ]
+                .into(),
+            ),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+                kind: "DesiredLRP".into(),
+                name: desired.name.clone(),
+                uid: owner.into(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..Default::default()
+        },
+        spec: ActualLRPSpec {
+            desired_lrp_name: desired.name.clone(),
+            index,
+            domain,
+        },
+        status: None,
+    };
+    let post = PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..Default::default()
+    };
+    let created = bounded(api.create(&post, &object)).await?;
+    let version = convert::lrp(&created).version;
+    let patch = status_patch(&version, &ActualLRPStatus::default(), status);
+    Ok(Some(
+        bounded(api.patch_status(&key.name, &params(), &Patch::Merge(&patch))).await?,
+    ))
+}
+
+/// Enters the answer into the world. After an error what is stored is read anew, since the write may or may
+/// not have taken effect; if that fails too, what was known before stands until the watch says otherwise.
+async fn settle_lrp(
+    context: &Arc<Context>,
+    api: &Api<ActualLRP>,
+    key: &Key,
+    result: Result<Option<ActualLRP>, CallError>,
+    before: Option<(&Version, &ActualLRPStatus)>,
+) -> Result<(), CallError> {
+    match result {
+        Ok(stored) => {
+            context.world(|world| world.settle_lrp(key, stored.as_ref().map(convert::lrp)));
+            Ok(())
+        }
+        Err(error) => {
+            let live = bounded(api.get_opt(&key.name)).await;
+            context.world(|world| match live {
+                Ok(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),
+                Err(_) => {
+                    let known = world.lrp(key).cloned();
+                    let record = known.zip(before).map(|(known, (version, status))| Lrp {
+                        version: version.clone(),
+                        status: status.clone(),
+                        ..known
+                    });
+                    world.settle_lrp(key, record);
+                }
+            });
+            Err(error)
+        }
+    }
+}
+
+async fn settle_task(
+    context: &Arc<Context>,
+    api: &Api<Task>,
+    key: &Key,
+    result: Result<Task, CallError>,
+    version: &Version,
+    from: &crate::api::TaskStatus,
+) -> Result<(), CallError> {
+    match result {
+        Ok(stored) => {
+            context.world(|world| {
+                let record = convert::task(&stored, world);
+                world.settle_task(key, Some(record));
+            });
+            Ok(())
+        }
+        Err(error) => {
+            let live = bounded(api.get_opt(&key.name)).await;
+            context.world(|world| {
+                let record = match &live {
+                    Ok(live) => live.as_ref().map(|live| convert::task(live, world)),
+                    Err(_) => world.task(key).cloned().map(|known| TaskRecord {
+                        version: version.clone(),
+                        status: from.clone(),
+                        ..known
+                    }),
+                };
+                world.settle_task(key, record);
+            });
+            Err(error)
+        }
+    }
+}
