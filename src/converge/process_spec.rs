@@ -5,6 +5,8 @@
 //! `metadata` and the container's `name` are accepted and not used beyond accounting: a process needs no image,
 //! resources are counted and not enforced, and the restart policy is Diego's own.
 
+mod env;
+mod probes;
 mod read;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,9 @@ use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+
+pub use env::{EnvValue, Field, expand};
+pub use probes::{Check, Probe};
 
 /// A template as a plain process can run it. `$(VAR)` references are not expanded yet, because the ports they
 /// may name are only known where it starts.
@@ -22,13 +27,17 @@ pub struct ProcessSpec {
     /// Further arguments.
     pub args: Vec<String>,
     /// The environment, in the order given: a later value may refer to an earlier one.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, EnvValue)>,
     /// Where to run it; without it, in a directory of its own.
     pub working_dir: Option<String>,
     /// The TCP ports it listens on.
     pub ports: Vec<SpecPort>,
     /// How to tell that it is ready; without it, when every port accepts a connection.
-    pub readiness: Option<Readiness>,
+    pub readiness: Option<Probe>,
+    /// How to tell that it still works, once it is ready.
+    pub liveness: Option<Probe>,
+    /// How to tell that it has started; the other two are not asked before that.
+    pub startup: Option<Probe>,
     /// How long it may take to end after SIGTERM.
     pub grace: Duration,
 }
@@ -42,40 +51,6 @@ pub struct SpecPort {
     pub host_port: Option<u16>,
     /// The port's name.
     pub name: Option<String>,
-}
-
-/// The readiness probe. It decides when the instance becomes Running; it is not asked again after that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// What to try.
-    pub check: Check,
-    /// How long to wait before the first try.
-    pub initial_delay: Duration,
-    /// The longest pause between two tries; the first ones come sooner, for the sake of fast recovery.
-    pub period: Duration,
-    /// How long one try may take.
-    pub timeout: Duration,
-    /// How many tries in a row must succeed.
-    pub successes: u32,
-}
-
-/// What a readiness probe tries. Its port is the template's, not the machine's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// A TCP connection is accepted.
-    Tcp {
-        /// The port.
-        port: u16,
-    },
-    /// A GET is answered with a status from 200 to 399.
-    Http {
-        /// The port.
-        port: u16,
-        /// The path, with a leading `/`.
-        path: String,
-        /// Headers to send.
-        headers: Vec<(String, String)>,
-    },
 }
 
 /// Why a plain process can't do what a template asks.
@@ -108,7 +83,7 @@ impl ProcessSpec {
         let pod = template.spec.as_ref().unwrap_or(&default);
         let grace = refused.pod(pod);
         let spec = match pod.containers.as_slice() {
-            [container] => refused.container(container, grace),
+            [container] => refused.container(container, template.metadata.as_ref(), grace),
             [] => {
                 refused.say("nothing to run (spec.containers is empty)");
                 None
@@ -129,15 +104,28 @@ impl ProcessSpec {
         }
     }
 
+    /// Whether one of its probes runs a command.
+    pub fn has_command_probe(&self) -> bool {
+        [&self.readiness, &self.liveness, &self.startup]
+            .into_iter()
+            .flatten()
+            .any(|probe| matches!(probe.check, Check::Exec { .. }))
+    }
+
     /// The command line and environment with every `$(VAR)` expanded as Kubernetes does it. `given` are the
-    /// variables of the Cell: they win over the template's, because only the Cell knows the ports.
+    /// variables of the Cell: they win over the template's, because only the Cell knows the ports. `field` tells
+    /// what only the Cell knows of the fields that the environment refers to.
     pub fn expand(
         &self,
         given: &BTreeMap<String, String>,
+        field: impl Fn(Field) -> String,
     ) -> (Vec<String>, BTreeMap<String, String>) {
         let mut env = given.clone();
         for (name, value) in &self.env {
-            let value = expand(value, &env);
+            let value = match value {
+                EnvValue::Text(text) => expand(text, &env),
+                EnvValue::Field(wanted) => field(*wanted),
+            };
             if !given.contains_key(name) {
                 env.insert(name.clone(), value);
             }
@@ -150,33 +138,6 @@ impl ProcessSpec {
             .collect();
         (argv, env)
     }
-}
-
-/// Replaces `$(NAME)` by its value; an unknown name stays as it is written, and `$$` is a plain `$`.
-pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest
-            .strip_prefix('(')
-            .and_then(|inner| inner.split_once(')'))
-        {
-            match env.get(name) {
-                Some(value) => out.push_str(value),
-                None => out.push_str(&format!("$({name})")),
-            }
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

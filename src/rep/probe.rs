@@ -1,198 +1,218 @@
-//! Is it ready yet? The readiness probe of a process, asked from outside at the address that clients will use.
+//! Is it ready, and does it still work? The probes of an instance, asked at the address that clients will use.
+//!
+//! The order is that of Diego's monitor: first the startup probe, then readiness decides when the instance is
+//! Running, and from then on liveness is asked until it fails. A failing readiness probe never ends an instance (the
+//! start timeout does), and once the instance is Running it is not asked again: a record has no state for it.
 
+mod attempt;
+mod exec;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::ports::Ports;
-use crate::converge::process_spec::{Check, ProcessSpec, Readiness};
+use super::process::Program;
+use crate::converge::process_spec::{Check, Probe, ProcessSpec};
 
 /// The first pause between two tries; each is twice as long as the one before, up to the probe's period.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause where the template has no probe of its own.
+/// Period and timeout where the template has no readiness probe.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long one try may take where the template has no probe of its own.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A status line is shorter than this.
-const STATUS_LINE: usize = 64;
-
-/// Returns once the process is ready; a process without a probe and without ports is at once.
-pub async fn ready(spec: &ProcessSpec, ports: &Ports, host: &str) {
-    match &spec.readiness {
-        Some(readiness) => probed(readiness, ports, host).await,
-        None => {
-            for port in &spec.ports {
-                let host_port = ports.host_port(port.container_port);
-                until(FIRST_PAUSE, DEFAULT_PERIOD, 1, || {
-                    within(DEFAULT_TIMEOUT, connect(host, host_port))
-                })
-                .await;
-            }
-        }
-    }
+/// What is probed.
+#[derive(Debug)]
+pub(super) struct Subject {
+    /// Its probes and ports.
+    pub(super) spec: ProcessSpec,
+    /// The machine's ports for the template's.
+    pub(super) ports: Arc<Ports>,
+    /// The address it is asked at.
+    pub(super) host: String,
+    /// What it runs: a probe by command has the same directory and environment.
+    pub(super) program: Program,
+    /// Whether readiness is asked; a Task is never ready.
+    pub(super) readiness: bool,
 }
 
-async fn probed(readiness: &Readiness, ports: &Ports, host: &str) {
-    let Readiness {
-        check,
-        initial_delay,
-        period,
-        timeout,
-        successes,
-    } = readiness;
-    tokio::time::sleep(*initial_delay).await;
-    match check {
-        Check::Tcp { port } => {
-            let port = ports.host_port(*port);
-            until(FIRST_PAUSE, *period, *successes, || {
-                within(*timeout, connect(host, port))
-            })
-            .await;
-        }
-        Check::Http {
-            port,
-            path,
-            headers,
-        } => {
-            let port = ports.host_port(*port);
-            let request = request(host, port, path, headers);
-            until(FIRST_PAUSE, *period, *successes, || {
-                within(*timeout, get(host, port, &request))
-            })
-            .await;
-        }
-    }
+/// What the probes show.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// It is ready for traffic. Told at most once.
+    Ready,
+    /// It must be stopped. The last finding.
+    Unhealthy(Unhealthy),
 }
 
-/// Tries until so many tries in a row have succeeded.
-async fn until<F: Future<Output = Option<()>>>(
-    first: Duration,
-    longest: Duration,
-    wanted: u32,
-    mut attempt: impl FnMut() -> F,
+/// Why an instance must be stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unhealthy {
+    /// Which probe failed and how.
+    pub(super) reason: String,
+    /// How long it may take to end, if the probe says so.
+    pub(super) grace: Option<Duration>,
+}
+
+/// Asks the probes of an instance that was just started, until `stop` or until one shows that it must end. No process
+/// of a probe is left then.
+pub(super) async fn run(
+    subject: Subject,
+    found: mpsc::UnboundedSender<Finding>,
+    stop: CancellationToken,
 ) {
-    let mut pause = first;
-    let mut successes = 0;
-    loop {
-        successes = if attempt().await.is_some() {
-            successes + 1
-        } else {
-            0
-        };
-        if successes >= wanted {
-            return;
+    let prober = Prober {
+        began: Instant::now(),
+        subject,
+        stop,
+    };
+    if let Some(unhealthy) = prober.ask(&found).await {
+        // The instance has ended meanwhile if nobody listens.
+        let _ = found.send(Finding::Unhealthy(unhealthy));
+    }
+}
+
+struct Prober {
+    began: Instant,
+    subject: Subject,
+    stop: CancellationToken,
+}
+
+impl Prober {
+    /// `None` is an instance that was stopped, or that nothing is left to be asked of.
+    async fn ask(&self, found: &mpsc::UnboundedSender<Finding>) -> Option<Unhealthy> {
+        let spec = &self.subject.spec;
+        if let Some(startup) = &spec.startup
+            && let Err(why) = self.started_up(startup).await?
+        {
+            return Some(unhealthy("startup", &why, startup));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(longest);
-    }
-}
-
-async fn within(limit: Duration, attempt: impl Future<Output = Option<()>>) -> Option<()> {
-    tokio::time::timeout(limit, attempt).await.ok().flatten()
-}
-
-async fn connect(host: &str, port: u16) -> Option<()> {
-    TcpStream::connect((host, port)).await.ok().map(drop)
-}
-
-async fn get(host: &str, port: u16, request: &str) -> Option<()> {
-    let mut stream = TcpStream::connect((host, port)).await.ok()?;
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = Vec::with_capacity(STATUS_LINE);
-    let mut limited = stream.take(STATUS_LINE as u64);
-    while !answer.contains(&b'\n') && limited.read_buf(&mut answer).await.ok()? > 0 {}
-    is_good(&String::from_utf8_lossy(&answer)).then_some(())
-}
-
-/// Whether an answer begins with a status from 200 to 399.
-fn is_good(answer: &str) -> bool {
-    let mut words = answer.split(' ');
-    words.next().is_some_and(|word| word.starts_with("HTTP/1."))
-        && words
-            .next()
-            .and_then(|code| code.trim_end().parse::<u16>().ok())
-            .is_some_and(|code| (200..400).contains(&code))
-}
-
-fn request(host: &str, port: u16, path: &str, headers: &[(String, String)]) -> String {
-    let mut text = format!("GET {path} HTTP/1.1\r\n");
-    if !headers
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
-    {
-        text.push_str(&format!("Host: {host}:{port}\r\n"));
-    }
-    text.push_str("User-Agent: diego-rep\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text + "\r\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::TcpListener;
-
-    #[test]
-    fn answers_are_judged_by_their_status() {
-        for (answer, good) in [
-            ("HTTP/1.1 200 OK\r\n", true),
-            ("HTTP/1.0 204\r\n", true),
-            ("HTTP/1.1 302 Found\r\n", true),
-            ("HTTP/1.1 404 Not Found\r\n", false),
-            ("HTTP/1.1 500 x", false),
-            ("SSH-2.0 200 x", false),
-            ("", false),
-        ] {
-            assert_eq!(is_good(answer), good, "{answer}");
+        if self.subject.readiness {
+            self.ready().await?;
+            let _ = found.send(Finding::Ready);
         }
+        let liveness = spec.liveness.as_ref()?;
+        let why = self.fails(liveness).await?;
+        Some(unhealthy("liveness", &why, liveness))
     }
 
-    #[test]
-    fn a_request_may_name_its_own_host() {
-        let text = request("h", 80, "/up", &[("host".into(), "x".into())]);
-        assert_eq!(
-            text,
-            "GET /up HTTP/1.1\r\nUser-Agent: diego-rep\r\nConnection: close\r\nhost: x\r\n\r\n"
-        );
-    }
-
-    #[tokio::test]
-    async fn http_is_ready_once_the_status_is_good() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        tokio::spawn(async move {
-            for answer in [
-                "",
-                "HTTP/1.1 503 Not yet\r\n\r\n",
-                "HTTP/1.1 200 OK\r\n\r\n",
-            ] {
-                let (mut stream, _) = listener.accept().await.expect("a client");
-                let mut seen = [0; 512];
-                let _ = stream.read(&mut seen).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+    /// Returns once the startup probe succeeds, or has not for as long as its failures take.
+    async fn started_up(&self, probe: &Probe) -> Option<Result<(), String>> {
+        self.until(self.began + probe.initial_delay).await?;
+        let give_up = Instant::now() + probe.period * (probe.failures - 1);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.attempt(probe).await? {
+                Ok(()) => return Some(Ok(())),
+                Err(why) if Instant::now() >= give_up => return Some(Err(why)),
+                Err(_) => {}
             }
-        });
-        let readiness = Readiness {
-            check: Check::Http {
+            let next = Instant::now() + pause;
+            self.until(next.min(give_up.max(Instant::now()))).await?;
+            pause = (pause * 2).min(probe.period);
+        }
+    }
+
+    /// Returns once the instance is ready; without a readiness probe and without ports it is at once.
+    async fn ready(&self) -> Option<()> {
+        let spec = &self.subject.spec;
+        if let Some(readiness) = &spec.readiness {
+            return self.succeeds(readiness).await;
+        }
+        for port in &spec.ports {
+            let accepts = Probe {
+                check: Check::Tcp {
+                    port: port.container_port,
+                },
+                initial_delay: Duration::ZERO,
+                period: DEFAULT_PERIOD,
+                timeout: DEFAULT_PERIOD,
+                successes: 1,
+                failures: 1,
+                grace: None,
+            };
+            self.succeeds(&accepts).await?;
+        }
+        Some(())
+    }
+
+    /// Tries until so many tries in a row have succeeded.
+    async fn succeeds(&self, probe: &Probe) -> Option<()> {
+        self.until(self.began + probe.initial_delay).await?;
+        let mut pause = FIRST_PAUSE;
+        let mut successes = 0;
+        loop {
+            successes = match self.attempt(probe).await? {
+                Ok(()) => successes + 1,
+                Err(_) => 0,
+            };
+            if successes >= probe.successes {
+                return Some(());
+            }
+            self.until(Instant::now() + pause).await?;
+            pause = (pause * 2).min(probe.period);
+        }
+    }
+
+    /// Tries until so many tries in a row have failed, and returns how the last one did.
+    async fn fails(&self, probe: &Probe) -> Option<String> {
+        self.until(self.began + probe.initial_delay).await?;
+        let mut tick = interval(probe.period);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = 0;
+        loop {
+            self.stop.run_until_cancelled(tick.tick()).await?;
+            match self.attempt(probe).await? {
+                Ok(()) => failures = 0,
+                Err(why) => {
+                    failures += 1;
+                    if failures >= probe.failures {
+                        return Some(why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One try. `None` is a stop that came meanwhile.
+    async fn attempt(&self, probe: &Probe) -> Option<Result<(), String>> {
+        let Subject {
+            ports,
+            host,
+            program,
+            ..
+        } = &self.subject;
+        let (stop, limit) = (&self.stop, probe.timeout);
+        let tried = match &probe.check {
+            Check::Tcp { port } => {
+                let tried = attempt::tcp(host, ports.host_port(*port), limit);
+                stop.run_until_cancelled(tried).await?
+            }
+            Check::Http {
                 port,
-                path: "/".into(),
-                headers: vec![],
-            },
-            initial_delay: Duration::ZERO,
-            period: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            successes: 1,
+                path,
+                headers,
+            } => {
+                let tried = attempt::http(host, ports.host_port(*port), path, headers, limit);
+                stop.run_until_cancelled(tried).await?
+            }
+            // It ends its processes before it returns, so it must not be dropped half-way.
+            Check::Exec { command } => exec::run(program, command, limit, stop).await,
         };
-        let ports = Ports::default();
-        let wait = probed(&readiness, &ports, "127.0.0.1");
-        tokio::time::timeout(Duration::from_secs(10), wait)
-            .await
-            .expect("ready after the third answer");
+        (!stop.is_cancelled()).then_some(tried)
+    }
+
+    async fn until(&self, when: Instant) -> Option<()> {
+        self.stop.run_until_cancelled(sleep_until(when)).await
+    }
+}
+
+fn unhealthy(which: &str, why: &str, probe: &Probe) -> Unhealthy {
+    Unhealthy {
+        reason: format!("{which} probe failed: {why}"),
+        grace: probe.grace,
     }
 }

@@ -6,26 +6,34 @@
 //!
 //! Lines from the rep: `stop` (SIGTERM to the command's group). Closing its half of the socket kills.
 //! Lines to the rep, all read by [`Line::parse`]: `started PID`, then `exited CODE` or `signaled NUMBER` once nothing
-//! is left; or `failed REASON` when the command can't be started.
+//! is left; or `failed REASON` when the command can't be started. `lost REASON` may come between.
+//!
+//! With `--log-dir` it also writes the command's output into files there (`logs`), each stream by a thread of its
+//! own: a disk that hangs must not keep the supervisor from killing.
+
+mod line;
+mod logs;
+mod tree;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use super::procfs;
+pub use line::Line;
+use logs::LogFile;
+use tree::{Ended, kill_everything, pass_on, reap};
 
 /// The exit code of a shell for a command that can't be found.
 const NOT_FOUND: u8 = 127;
@@ -36,55 +44,32 @@ const NOT_EXECUTABLE: u8 = 126;
 /// A shell adds this to the number of the signal that killed a command.
 const SIGNALED: i32 = 128;
 
-/// The longest pause between two rounds of killing. Rounds are needed because a process may fork while it is killed.
-const LONGEST_ROUND: Duration = Duration::from_millis(100);
+/// How long what the command wrote may take to reach its files once nothing of it is left.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a supervisor tells its rep.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// The command was started as this process, which leads a process group.
-    Started(i32),
-    /// The command can't be started, and why.
-    Failed(String),
-    /// The command ended with this status, and nothing of it is left.
-    Exited(i32),
-    /// The command was killed by this signal, and nothing of it is left.
-    Signaled(i32),
-}
+/// A thread that copies a pipe needs no more.
+const PUMP_STACK: usize = 128 * 1024;
 
-impl Line {
-    /// Reads a line. `None` is a line that no supervisor writes.
-    pub fn parse(line: &str) -> Option<Line> {
-        let (word, rest) = line.trim_end().split_once(' ')?;
-        match word {
-            "started" => rest.parse().ok().map(Line::Started),
-            "failed" => Some(Line::Failed(rest.into())),
-            "exited" => rest.parse().ok().map(Line::Exited),
-            "signaled" => rest.parse().ok().map(Line::Signaled),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Line::Started(pid) => write!(f, "started {pid}"),
-            Line::Failed(reason) => write!(f, "failed {}", reason.replace('\n', " ")),
-            Line::Exited(code) => write!(f, "exited {code}"),
-            Line::Signaled(number) => write!(f, "signaled {number}"),
-        }
-    }
+/// Where the output of a command goes.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    /// The directory of `stdout.log` and `stderr.log`.
+    pub dir: PathBuf,
+    /// The most bytes that each file may have; one older file per stream is kept.
+    pub limit: u64,
 }
 
 /// The whole of `diego supervise -- COMMAND ARGS...`: runs the command to its end and passes its exit code on
-/// (128 + the signal's number where a signal killed it).
-pub fn supervise_main(command: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
+/// (128 + the signal's number where a signal killed it). Without `logs` the command has the supervisor's output.
+pub fn supervise_main(
+    command: impl IntoIterator<Item = impl Into<OsString>>,
+    logs: Option<Logs>,
+) -> ExitCode {
     let command = command.into_iter().map(Into::into).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(supervise(command))) {
+    match runtime.and_then(|runtime| runtime.block_on(supervise(command, logs))) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!(
@@ -95,7 +80,7 @@ pub fn supervise_main(command: impl IntoIterator<Item = impl Into<OsString>>) ->
     }
 }
 
-async fn supervise(command: Vec<OsString>) -> io::Result<u8> {
+async fn supervise(command: Vec<OsString>, logs: Option<Logs>) -> io::Result<u8> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let stdin = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut rep = Rep::new(stdin)?;
@@ -105,11 +90,18 @@ async fn supervise(command: Vec<OsString>) -> io::Result<u8> {
         return Ok(NOT_FOUND);
     };
     // A group of its own, so that a command that signals its whole group does not hit the supervisor.
-    let spawned = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn();
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).process_group(0);
+    let mut pumps = match Pumps::start(&mut command, logs) {
+        Ok(pumps) => pumps,
+        Err(error) => {
+            rep.tell(&Line::Failed(format!("its output can't be read: {error}")));
+            return Ok(NOT_EXECUTABLE);
+        }
+    };
+    let spawned = command.spawn();
+    // The ends of the pipes that the command writes to: from here on they are the command's alone.
+    drop(command);
     let leader = match spawned {
         Ok(child) => Pid::from_raw(child.id().cast_signed()),
         Err(error) => {
@@ -134,6 +126,7 @@ async fn supervise(command: Vec<OsString>) -> io::Result<u8> {
                 Request::Stop => pass_on(leader, Signal::SIGTERM),
                 Request::Kill => break,
             },
+            Some(lost) = pumps.lost.recv() => rep.tell(&Line::Lost(lost)),
             // A handler, not SIG_IGN: an ignored signal would stay ignored in the command.
             _ = handlers.terminate.recv() => pass_on(leader, Signal::SIGTERM),
             _ = handlers.interrupt.recv() => pass_on(leader, Signal::SIGINT),
@@ -141,6 +134,17 @@ async fn supervise(command: Vec<OsString>) -> io::Result<u8> {
         }
     }
     let ended = kill_everything(leader, ended).await;
+    // Nobody holds the pipes any more, so they end as soon as the files have what was written.
+    let drained = async {
+        while let Some(lost) = pumps.lost.recv().await {
+            rep.tell(&Line::Lost(lost));
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        rep.tell(&Line::Lost(format!(
+            "the log files are not complete after {DRAIN_TIMEOUT:?}"
+        )));
+    }
     let line = match ended {
         Some(Ended::Exited(code)) => Line::Exited(code),
         Some(Ended::Signaled(number)) => Line::Signaled(number),
@@ -151,80 +155,35 @@ async fn supervise(command: Vec<OsString>) -> io::Result<u8> {
     Ok(match line {
         Line::Signaled(number) => u8::try_from(SIGNALED + number).unwrap_or(u8::MAX),
         Line::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
-        Line::Started(_) | Line::Failed(_) => u8::MAX,
+        Line::Started(_) | Line::Failed(_) | Line::Lost(_) => u8::MAX,
     })
 }
 
-/// How the command ended.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    Exited(i32),
-    Signaled(i32),
+/// The threads that write the command's output into files.
+struct Pumps {
+    /// What they could not write. Closed once both have come to an end.
+    lost: mpsc::UnboundedReceiver<String>,
 }
 
-/// What collecting the ended children showed.
-struct Reaped {
-    /// How the command ended, if it was among them.
-    ended: Option<Ended>,
-    /// Whether there is no child left, ended or not. Orphans below the supervisor are its children.
-    none_left: bool,
-}
-
-/// Collects every child that has ended.
-fn reap(leader: Pid) -> Reaped {
-    let mut ended = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == leader => ended = Some(Ended::Exited(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == leader => {
-                ended = Some(Ended::Signaled(signal as i32))
-            }
-            Ok(WaitStatus::StillAlive) => {
-                return Reaped {
-                    ended,
-                    none_left: false,
-                };
-            }
-            Err(Errno::ECHILD) => {
-                return Reaped {
-                    ended,
-                    none_left: true,
-                };
-            }
-            // A real-time signal, which nix has no name for, killed one of them: the command, if it is gone.
-            Err(Errno::EINVAL) if kill(leader, None).is_err() => {
-                ended = ended.or(Some(Ended::Signaled(Signal::SIGKILL as i32)));
-            }
-            Ok(_) | Err(_) => {}
+impl Pumps {
+    /// Directs the command's output to them.
+    fn start(command: &mut Command, logs: Option<Logs>) -> io::Result<Pumps> {
+        let (tell, lost) = mpsc::unbounded_channel();
+        if let Some(Logs { dir, limit }) = logs {
+            let pump = |name: &'static str, pipe: PipeReader| {
+                let (tell, log) = (tell.clone(), LogFile::new(&dir, name, limit));
+                std::thread::Builder::new()
+                    .name(name.into())
+                    .stack_size(PUMP_STACK)
+                    .spawn(move || logs::pump(pipe, log, |why| drop(tell.send(why))))
+            };
+            let (stdout, stderr) = (io::pipe()?, io::pipe()?);
+            pump("stdout.log", stdout.0)?;
+            pump("stderr.log", stderr.0)?;
+            command.stdout(stdout.1).stderr(stderr.1);
         }
+        Ok(Pumps { lost })
     }
-}
-
-/// Kills the command's group and every descendant until none is left.
-async fn kill_everything(leader: Pid, mut ended: Option<Ended>) -> Option<Ended> {
-    let me = Pid::this();
-    let mut pause = Duration::from_millis(2);
-    loop {
-        // Once the command is collected its number may belong to another process's group.
-        if ended.is_none() {
-            pass_on(leader, Signal::SIGKILL);
-        }
-        for pid in procfs::descendants(me.as_raw()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let reaped = reap(leader);
-        ended = ended.or(reaped.ended);
-        if reaped.none_left {
-            return ended;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_ROUND);
-    }
-}
-
-/// Sends a signal to the command's group. A group that is gone needs none.
-fn pass_on(leader: Pid, signal: Signal) {
-    let _ = killpg(leader, signal);
 }
 
 /// The signals a supervisor listens to.
@@ -281,26 +240,5 @@ impl Rep {
     /// A rep that is gone can't be told anything, and a few short lines always fit into the socket's buffer.
     fn tell(&mut self, line: &Line) {
         let _ = self.out.write_all(format!("{line}\n").as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_as_they_are_written() {
-        for line in [
-            Line::Started(7),
-            Line::Failed("no such file".into()),
-            Line::Exited(3),
-            Line::Signaled(9),
-        ] {
-            assert_eq!(Line::parse(&format!("{line}\n")), Some(line));
-        }
-        assert_eq!(Line::Failed("a\nb".into()).to_string(), "failed a b");
-        for other in ["", "exited", "exited x", "hello 1"] {
-            assert_eq!(Line::parse(other), None, "{other}");
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! The rep's directory: one per running instance, and the logs of the last ones that ended.
 //!
 //! ```text
-//! <work-dir>/instances/<guid>/stdout.log  stderr.log  cwd/  process.json
-//! <work-dir>/ended/<time>-<process>-<index>-<guid>/stdout.log  stderr.log
+//! <work-dir>/instances/<guid>/stdout.log  stdout.log.1  stderr.log  stderr.log.1  cwd/  process.json
+//! <work-dir>/ended/<time>-<process>-<index>-<guid>/stdout.log  stdout.log.1  stderr.log  stderr.log.1
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,13 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::procfs;
+use super::supervise::Logs;
 
 /// So many ended instances keep their logs, for whoever wants to know why they ended.
 pub const KEPT_LOGS: usize = 20;
+
+/// The limit of each log file where no other is given, in bytes.
+const DEFAULT_LOG_LIMIT: u64 = 10 << 20;
 
 /// The variable that marks every process of an instance.
 pub const GUID_VARIABLE: &str = "DIEGO_INSTANCE_GUID";
@@ -31,12 +35,14 @@ const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct WorkDir {
     root: PathBuf,
+    log_limit: u64,
 }
 
 /// The directory of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceDir {
     path: PathBuf,
+    log_limit: u64,
 }
 
 /// Which processes an instance was, so that a later rep kills them and no other.
@@ -65,7 +71,9 @@ impl WorkDir {
     /// When a directory can't be made or cleared, or a leftover does not die.
     pub fn open(root: &Path) -> io::Result<WorkDir> {
         let dir = WorkDir {
-            root: root.to_owned(),
+            // An instance is started in a directory of its own, and from there a relative path leads nowhere.
+            root: std::path::absolute(root)?,
+            log_limit: DEFAULT_LOG_LIMIT,
         };
         for sub in [dir.instances(), dir.ended()] {
             DirBuilder::new().recursive(true).mode(0o700).create(sub)?;
@@ -77,14 +85,23 @@ impl WorkDir {
                 .and_then(|name| name.to_str())
                 .unwrap_or_default()
                 .to_owned();
-            kill_leftovers(&guid, InstanceDir { path: path.clone() }.process())?;
-            dir.archive(
-                &InstanceDir { path },
-                &format!("leftover-{guid}"),
-                Timestamp::now(),
-            )?;
+            let left = dir.instance(path);
+            kill_leftovers(&guid, left.process())?;
+            dir.archive(&left, &format!("leftover-{guid}"), Timestamp::now())?;
         }
         Ok(dir)
+    }
+
+    /// The same directory with another limit for each log file of its instances, in bytes.
+    pub fn with_log_limit(self, log_limit: u64) -> WorkDir {
+        WorkDir { log_limit, ..self }
+    }
+
+    fn instance(&self, path: PathBuf) -> InstanceDir {
+        InstanceDir {
+            path,
+            log_limit: self.log_limit,
+        }
     }
 
     fn instances(&self) -> PathBuf {
@@ -111,7 +128,7 @@ impl WorkDir {
             .recursive(true)
             .mode(0o700)
             .create(path.join("cwd"))?;
-        Ok(InstanceDir { path })
+        Ok(self.instance(path))
     }
 
     /// Removes an instance's directory but for its logs, of which the last [`KEPT_LOGS`] are kept.
@@ -126,7 +143,7 @@ impl WorkDir {
             .recursive(true)
             .mode(0o700)
             .create(&target)?;
-        for log in ["stdout.log", "stderr.log"] {
+        for log in ["stdout.log", "stdout.log.1", "stderr.log", "stderr.log.1"] {
             match fs::rename(dir.path.join(log), target.join(log)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -159,19 +176,12 @@ impl InstanceDir {
         self.path.join("cwd")
     }
 
-    /// The files of its standard output and standard error.
-    ///
-    /// # Errors
-    /// What the file system said.
-    pub fn logs(&self) -> io::Result<(File, File)> {
-        let open = |name: &str| {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o600)
-                .open(self.path.join(name))
-        };
-        Ok((open("stdout.log")?, open("stderr.log")?))
+    /// Where its standard output and standard error go.
+    pub fn logs(&self) -> Logs {
+        Logs {
+            dir: self.path.clone(),
+            limit: self.log_limit,
+        }
     }
 
     /// Writes down which processes it is.
@@ -260,7 +270,9 @@ mod tests {
         let work = WorkDir::open(root.path()).expect("opened");
         for i in 0..KEPT_LOGS + 5 {
             let dir = work.create(&format!("guid-{i}")).expect("created");
-            dir.logs().expect("logs");
+            for log in ["stderr.log", "stderr.log.1"] {
+                fs::write(dir.logs().dir.join(log), "x").expect("written");
+            }
             let now = Timestamp::from_second(i64::try_from(i).expect("small")).expect("a time");
             work.archive(&dir, &format!("web-0-guid-{i}"), now)
                 .expect("archived");
@@ -273,7 +285,9 @@ mod tests {
         names.sort();
         assert_eq!(names.len(), KEPT_LOGS);
         assert_eq!(names[0], "19700101T000005Z-web-0-guid-5");
-        assert!(work.ended().join(&names[0]).join("stderr.log").exists());
+        for log in ["stderr.log", "stderr.log.1"] {
+            assert!(work.ended().join(&names[0]).join(log).exists(), "{log}");
+        }
         assert_eq!(fs::read_dir(work.instances()).expect("there").count(), 0);
     }
 

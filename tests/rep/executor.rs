@@ -3,144 +3,26 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diego_operator::converge::process_spec::{ProcessSpec, SpecPort};
-use diego_operator::rep::environ::Who;
 use diego_operator::rep::outcome::{End, Outcome, task_outcome};
-use diego_operator::rep::ports::Ports;
-use diego_operator::rep::process::{Event, Handle, Launch, start};
-use diego_operator::rep::workdir::{InstanceDir, WorkDir};
-use tempfile::TempDir;
+use diego_operator::rep::process::Event;
+use diego_operator::rep::workdir::WorkDir;
+use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 
-use super::{DEADLINE, diego, guid, marked, until};
-
-/// A started instance.
-struct Instance {
-    guid: String,
-    handle: Handle,
-    events: mpsc::UnboundedReceiver<Event>,
-    ports: Arc<Ports>,
-    dir: InstanceDir,
-    root: TempDir,
-}
-
-struct Wanted<'a> {
-    script: &'a str,
-    ports: Vec<SpecPort>,
-    grace: Duration,
-    start_timeout: Option<Duration>,
-    probe: bool,
-}
-
-impl Default for Wanted<'_> {
-    fn default() -> Self {
-        Wanted {
-            script: "",
-            ports: vec![],
-            grace: Duration::from_secs(10),
-            start_timeout: None,
-            probe: true,
-        }
-    }
-}
-
-fn port(container_port: u16, name: Option<&str>) -> SpecPort {
-    SpecPort {
-        container_port,
-        host_port: None,
-        name: name.map(Into::into),
-    }
-}
-
-fn launch(wanted: Wanted<'_>) -> Instance {
-    let root = tempfile::tempdir().expect("a directory");
-    let guid = guid();
-    let dir = WorkDir::open(root.path())
-        .and_then(|work| work.create(&guid))
-        .expect("the instance's directory");
-    let ports = Arc::new(Ports::allocate(&wanted.ports).expect("free ports"));
-    let spec = ProcessSpec {
-        command: vec!["sh".into(), "-c".into()],
-        args: vec![wanted.script.into()],
-        env: vec![("GREETING".into(), "port $(PORT)".into())],
-        working_dir: None,
-        ports: wanted.ports,
-        readiness: None,
-        grace: wanted.grace,
-    };
-    let who = Who {
-        cell_id: "cell-1".into(),
-        address: "127.0.0.1".into(),
-        process: "web".into(),
-        index: Some(3),
-        guid: guid.clone(),
-    };
-    let launch = Launch {
-        who,
-        spec,
-        ports: ports.clone(),
-        dir: dir.clone(),
-        start_timeout: wanted.start_timeout,
-        probe: wanted.probe,
-    };
-    let (tell, events) = mpsc::unbounded_channel();
-    let handle = start(diego(), launch, move |event| drop(tell.send(event)));
-    Instance {
-        guid,
-        handle,
-        events,
-        ports,
-        dir,
-        root,
-    }
-}
-
-fn script(script: &str) -> Wanted<'_> {
-    Wanted {
-        script,
-        ..Wanted::default()
-    }
-}
-
-impl Instance {
-    async fn event(&mut self) -> Event {
-        tokio::time::timeout(DEADLINE, self.events.recv())
-            .await
-            .expect("an event in time")
-            .expect("not the last one")
-    }
-
-    async fn end(&mut self) -> End {
-        loop {
-            if let Event::Ended(end) = self.event().await {
-                return end;
-            }
-        }
-    }
-
-    /// What it wrote into a file of its directory.
-    async fn written(&self, name: &str) -> String {
-        let path = self.dir.cwd().join(name);
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match fs::read_to_string(&path) {
-                Ok(text) if text.ends_with('\n') => return text,
-                Ok(_) | Err(_) => assert!(Instant::now() < deadline, "nothing in {name}"),
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
+use super::instance::{Wanted, launch, port, script};
+use super::{marked, until};
 
 #[tokio::test]
 async fn an_instance_gets_its_ports_and_nothing_of_the_rep() {
-    let ports = vec![port(8080, None), port(9090, Some("admin"))];
+    let ports = vec![port(8080, "web"), port(9090, "admin")];
     let mut instance = launch(Wanted {
         script: "env > env.txt",
+        more: json!({"env": [
+            {"name": "GREETING", "value": "port $(PORT)"},
+            {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ]}),
         ports,
         ..Wanted::default()
     });
@@ -162,6 +44,15 @@ async fn an_instance_gets_its_ports_and_nothing_of_the_rep() {
         ("CF_INSTANCE_PORT", &first),
         ("CF_INSTANCE_IP", "127.0.0.1"),
         ("CF_INSTANCE_INDEX", "3"),
+        ("CF_INSTANCE_ADDR", &format!("127.0.0.1:{first}")),
+        (
+            "CF_INSTANCE_PORTS",
+            &format!(
+                r#"[{{"external":{first},"internal":8080}},{{"external":{second},"internal":9090}}]"#
+            ),
+        ),
+        ("DIEGO_NAMESPACE", "default"),
+        ("NAME", "web-3"),
         ("DIEGO_PROCESS", "web"),
         ("DIEGO_CELL_ID", "cell-1"),
         ("DIEGO_INSTANCE_GUID", &instance.guid),
@@ -179,20 +70,13 @@ async fn an_instance_gets_its_ports_and_nothing_of_the_rep() {
 async fn output_goes_to_files_and_input_is_empty() {
     let mut instance = launch(script("cat; echo out; echo err >&2"));
     assert_eq!(instance.end().await, End::Exited(0));
-    let logs = instance.root.path().join("instances").join(&instance.guid);
-    assert_eq!(
-        fs::read_to_string(logs.join("stdout.log")).expect("there"),
-        "out\n"
-    );
-    assert_eq!(
-        fs::read_to_string(logs.join("stderr.log")).expect("there"),
-        "err\n"
-    );
+    assert_eq!(instance.log("stdout.log"), b"out\n");
+    assert_eq!(instance.log("stderr.log"), b"err\n");
 }
 
 #[tokio::test]
 async fn it_is_ready_once_its_port_accepts() {
-    let ports = vec![port(8080, None)];
+    let ports = vec![port(8080, "web")];
     let mut instance = launch(Wanted {
         script: "echo > up; exec sleep 600",
         ports,
@@ -224,7 +108,7 @@ async fn without_ports_it_is_ready_when_started() {
 async fn not_ready_in_time_is_an_end() {
     let mut instance = launch(Wanted {
         script: "exec sleep 600",
-        ports: vec![port(8080, None)],
+        ports: vec![port(8080, "web")],
         start_timeout: Some(Duration::from_secs(1)),
         ..Wanted::default()
     });
@@ -259,57 +143,26 @@ async fn stop_is_sigterm_and_after_the_grace_period_sigkill() {
 async fn a_program_that_is_not_there_is_told() {
     let mut instance = launch(script("exec /no/such/program"));
     assert_eq!(instance.end().await, End::Exited(127));
-    let root = tempfile::tempdir().expect("a directory");
-    let dir = WorkDir::open(root.path())
-        .and_then(|work| work.create("g"))
-        .expect("created");
-    let spec = ProcessSpec {
-        command: vec!["/no/such/program".into()],
-        args: vec![],
-        env: vec![],
-        working_dir: None,
-        ports: vec![],
-        readiness: None,
-        grace: Duration::ZERO,
-    };
-    let who = Who {
-        cell_id: "c".into(),
-        address: "127.0.0.1".into(),
-        process: "t".into(),
-        index: None,
-        guid: guid(),
-    };
-    let (tell, mut events) = mpsc::unbounded_channel();
-    let at = |spec: ProcessSpec| {
-        let tell = tell.clone();
-        let launch = Launch {
-            who: who.clone(),
-            spec,
-            ports: Arc::default(),
-            dir: dir.clone(),
-            start_timeout: None,
-            probe: false,
-        };
-        start(diego(), launch, move |event| drop(tell.send(event)));
-    };
-    at(spec.clone());
-    let Some(Event::Ended(End::StartFailed(reason))) = events.recv().await else {
+    let mut instance = launch(Wanted {
+        more: json!({"command": ["/no/such/program"]}),
+        probe: false,
+        ..Wanted::default()
+    });
+    let End::StartFailed(reason) = instance.end().await else {
         panic!("must not start")
     };
     assert!(
         reason.contains("/no/such/program") && reason.contains("No such file"),
         "{reason}"
     );
-    at(ProcessSpec {
-        working_dir: Some("/no/such/directory".into()),
-        ..spec
+    let mut instance = launch(Wanted {
+        more: json!({"workingDir": "/no/such/directory"}),
+        probe: false,
+        ..Wanted::default()
     });
-    let Some(Event::Ended(End::StartFailed(reason))) = events.recv().await else {
-        panic!("must not start")
-    };
     assert_eq!(
-        reason,
-        "the working directory /no/such/directory does not exist"
+        instance.end().await,
+        End::StartFailed("the working directory /no/such/directory does not exist".into())
     );
 }
 
@@ -333,9 +186,7 @@ async fn a_new_life_of_the_rep_clears_what_the_old_one_left() {
     // A stopped supervisor can't do its duty when the rep dies.
     let mut instance = launch(script("echo > up; sleep 600"));
     instance.written("up").await;
-    until("its processes are written down", || {
-        instance.dir.process().is_some()
-    });
+    assert_eq!(instance.event().await, Event::Ready);
     let record = instance.dir.process().expect("written down");
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(record.supervisor.0),

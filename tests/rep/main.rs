@@ -1,6 +1,9 @@
 //! The process executor with real processes and without a cluster: what is started ends when it must.
 
 mod executor;
+mod hostile;
+mod instance;
+mod probes;
 mod supervisor;
 
 use std::path::PathBuf;

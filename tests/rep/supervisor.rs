@@ -18,11 +18,17 @@ struct Supervised {
 }
 
 fn supervise(command: &[&str]) -> Supervised {
+    supervise_with(&[], command)
+}
+
+fn supervise_with(flags: &[&str], command: &[&str]) -> Supervised {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     ours.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     let guid = guid();
     let child = Command::new(diego())
-        .args(["supervise", "--"])
+        .arg("supervise")
+        .args(flags)
+        .arg("--")
         .args(command)
         .env(GUID_VARIABLE, &guid)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -165,4 +171,41 @@ fn signals_are_not_ignored_in_the_command() {
     let mut supervised = supervise(&["grep", "-q", "^SigIgn:.*[08]0000000$", "/proc/self/status"]);
     supervised.started();
     assert_eq!(supervised.line(), Line::Exited(0));
+}
+
+#[test]
+fn all_that_was_written_is_in_the_file_when_the_end_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_str().expect("text");
+    let flags = ["--log-dir", path, "--log-size", "10000000"];
+    // The last one of it is written by a child in a session of its own, just before it is killed.
+    let script = "seq 1 100000; setsid sh -c 'echo last; sleep 600' & \
+                  while ! test -e x; do echo tick; sleep 0.01; done; exit 3";
+    let mut supervised = supervise_with(&flags, &["sh", "-c", &format!("cd {path}; {script}")]);
+    supervised.started();
+    let log = dir.path().join("stdout.log");
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    until("it is written at once", || read().contains("last\n"));
+    std::fs::write(dir.path().join("x"), "").expect("written");
+    assert_eq!(supervised.line(), Line::Exited(3));
+    let numbers: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    assert!(read().starts_with(&numbers));
+}
+
+#[test]
+fn output_that_is_lost_is_told_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("stdout.log")).expect("linked");
+    let path = dir.path().to_str().expect("text");
+    let flags = ["--log-dir", path, "--log-size", "10000000"];
+    let mut supervised = supervise_with(&flags, &["sh", "-c", "seq 1 100000; exit 3"]);
+    supervised.started();
+    let Line::Lost(why) = supervised.line() else {
+        panic!("must be told")
+    };
+    assert!(
+        why.contains("/stdout.log: No space left on device"),
+        "{why}"
+    );
+    assert_eq!(supervised.line(), Line::Exited(3));
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, Probe};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Check, ProcessSpec, Readiness, SpecPort};
+use super::probes::Of;
+use super::{ProcessSpec, SpecPort};
 
 /// The grace period of a pod that names none, as in Kubernetes.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Whether a field says anything: an empty list or object does not.
-fn is_set<T: Default + PartialEq>(field: &Option<T>) -> bool {
+pub(super) fn is_set<T: Default + PartialEq>(field: &Option<T>) -> bool {
     field.as_ref().is_some_and(|value| *value != T::default())
 }
 
@@ -206,6 +207,7 @@ impl Refused {
     pub(super) fn container(
         &mut self,
         container: &Container,
+        metadata: Option<&ObjectMeta>,
         grace: Duration,
     ) -> Option<ProcessSpec> {
         let Container {
@@ -252,8 +254,6 @@ impl Refused {
                 "envFrom",
             ),
             (is_set(lifecycle), "lifecycle hooks", "lifecycle"),
-            (is_set(liveness_probe), "a liveness probe", "livenessProbe"),
-            (is_set(startup_probe), "a startup probe", "startupProbe"),
             (
                 is_set(security_context),
                 "a security context",
@@ -287,11 +287,17 @@ impl Refused {
                 self.say(&format!("{what} ({})", at(field)));
             }
         }
-        let env = self.env(env.as_deref().unwrap_or_default());
+        let env = self.env(env.as_deref().unwrap_or_default(), metadata);
         let ports = self.ports(ports.as_deref().unwrap_or_default());
-        let readiness = readiness_probe
-            .as_ref()
-            .and_then(|probe| self.readiness(probe, &ports));
+        let mut probe = |of: Of, probe: &Option<Probe>| {
+            probe
+                .as_ref()
+                .filter(|probe| **probe != Probe::default())
+                .and_then(|probe| self.probe(of, probe, &ports))
+        };
+        let readiness = probe(Of::Readiness, readiness_probe);
+        let liveness = probe(Of::Liveness, liveness_probe);
+        let startup = probe(Of::Startup, startup_probe);
         Some(ProcessSpec {
             command,
             args: args.clone().unwrap_or_default(),
@@ -299,33 +305,10 @@ impl Refused {
             working_dir: working_dir.clone().filter(|dir| !dir.is_empty()),
             ports,
             readiness,
+            liveness,
+            startup,
             grace,
         })
-    }
-
-    fn env(&mut self, list: &[EnvVar]) -> Vec<(String, String)> {
-        let mut env = Vec::with_capacity(list.len());
-        for (
-            i,
-            EnvVar {
-                name,
-                value,
-                value_from,
-            },
-        ) in list.iter().enumerate()
-        {
-            let field = format!("spec.containers[0].env[{i}]");
-            if value_from.is_some() {
-                self.say(&format!(
-                    "environment from other objects ({field}.valueFrom of {name})"
-                ));
-            } else if name.is_empty() || name.contains(['=', '\0']) {
-                self.say(&format!("a variable of that name ({field}.name)"));
-            } else {
-                env.push((name.clone(), value.clone().unwrap_or_default()));
-            }
-        }
-        env
     }
 
     fn ports(&mut self, list: &[ContainerPort]) -> Vec<SpecPort> {
@@ -373,120 +356,8 @@ impl Refused {
         }
         ports
     }
-
-    fn readiness(&mut self, probe: &Probe, ports: &[SpecPort]) -> Option<Readiness> {
-        let Probe {
-            exec,
-            failure_threshold: _,
-            grpc,
-            http_get,
-            initial_delay_seconds,
-            period_seconds,
-            success_threshold,
-            tcp_socket,
-            termination_grace_period_seconds: _,
-            timeout_seconds,
-        } = probe;
-        let field = |name: &str| format!("spec.containers[0].readinessProbe.{name}");
-        if exec.is_some() {
-            self.say(&format!("a readiness probe by command ({})", field("exec")));
-        }
-        if grpc.is_some() {
-            self.say(&format!("a readiness probe by gRPC ({})", field("grpc")));
-        }
-        let check = match (tcp_socket, http_get) {
-            (Some(tcp), _) => {
-                if is_set(&tcp.host) {
-                    self.say(&format!(
-                        "a readiness probe of another host ({})",
-                        field("tcpSocket.host")
-                    ));
-                }
-                Check::Tcp {
-                    port: self.probed(&tcp.port, ports, &field("tcpSocket.port"))?,
-                }
-            }
-            (None, Some(get)) => {
-                if is_set(&get.host) {
-                    self.say(&format!(
-                        "a readiness probe of another host ({})",
-                        field("httpGet.host")
-                    ));
-                }
-                if get.scheme.as_ref().is_some_and(|scheme| scheme != "HTTP") {
-                    self.say(&format!(
-                        "a readiness probe by TLS ({})",
-                        field("httpGet.scheme")
-                    ));
-                }
-                let headers: Vec<_> = get
-                    .http_headers
-                    .iter()
-                    .flatten()
-                    .map(|h| (h.name.clone(), h.value.clone()))
-                    .collect();
-                let path = format!(
-                    "/{}",
-                    get.path
-                        .as_deref()
-                        .unwrap_or_default()
-                        .trim_start_matches('/')
-                );
-                if headers
-                    .iter()
-                    .any(|(name, value)| has_control(name) || has_control(value))
-                    || has_control(&path)
-                {
-                    self.say(&format!(
-                        "a request with control characters ({})",
-                        field("httpGet")
-                    ));
-                }
-                Check::Http {
-                    port: self.probed(&get.port, ports, &field("httpGet.port"))?,
-                    path,
-                    headers,
-                }
-            }
-            (None, None) => return None,
-        };
-        let seconds = |value: &Option<i32>, default: u64| {
-            Duration::from_secs(value.and_then(|s| u64::try_from(s).ok()).unwrap_or(default))
-        };
-        Some(Readiness {
-            check,
-            initial_delay: seconds(initial_delay_seconds, 0),
-            period: seconds(period_seconds, 10).max(Duration::from_secs(1)),
-            timeout: seconds(timeout_seconds, 1).max(Duration::from_secs(1)),
-            successes: success_threshold
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(1)
-                .max(1),
-        })
-    }
-
-    /// The port a probe means, by number or by name.
-    fn probed(&mut self, wanted: &IntOrString, ports: &[SpecPort], field: &str) -> Option<u16> {
-        let found = match wanted {
-            IntOrString::Int(number) => port(*number),
-            IntOrString::String(name) => ports
-                .iter()
-                .find(|port| port.name.as_ref() == Some(name))
-                .map(|port| port.container_port),
-        };
-        if found.is_none() {
-            self.say(&format!(
-                "a readiness probe of a port that is not declared ({field})"
-            ));
-        }
-        found
-    }
 }
 
-fn port(number: i32) -> Option<u16> {
+pub(super) fn port(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
-}
-
-fn has_control(text: &str) -> bool {
-    text.contains(|c: char| c.is_control())
 }

@@ -3,6 +3,10 @@
 use super::*;
 use serde_json::{Value, json};
 
+fn text(text: &str) -> EnvValue {
+    EnvValue::Text(text.into())
+}
+
 fn read(spec: Value) -> Result<ProcessSpec, Unsupported> {
     let template: PodTemplateSpec =
         serde_json::from_value(json!({ "spec": spec })).expect("a template");
@@ -35,7 +39,7 @@ fn a_plain_template_is_read_whole() {
         Ok(ProcessSpec {
             command: vec!["run".into()],
             args: vec!["--port".into(), "$(PORT)".into()],
-            env: vec![("A".into(), "1".into()), ("B".into(), String::new())],
+            env: vec![("A".into(), text("1")), ("B".into(), text(""))],
             working_dir: Some("/srv".into()),
             ports: vec![
                 SpecPort {
@@ -49,7 +53,7 @@ fn a_plain_template_is_read_whole() {
                     name: None
                 },
             ],
-            readiness: Some(Readiness {
+            readiness: Some(Probe {
                 check: Check::Http {
                     port: 8080,
                     path: "/up".into(),
@@ -59,7 +63,11 @@ fn a_plain_template_is_read_whole() {
                 period: Duration::from_secs(3),
                 timeout: Duration::from_secs(1),
                 successes: 1,
+                failures: 3,
+                grace: None,
             }),
+            liveness: None,
+            startup: None,
             grace: Duration::from_secs(7),
         })
     );
@@ -74,6 +82,56 @@ fn a_probe_by_number_needs_no_declared_port() {
         Check::Tcp { port: 81 }
     );
     assert_eq!(spec.grace, Duration::from_secs(30));
+}
+
+#[test]
+fn all_three_probes_are_read() {
+    let spec = read(one(json!({
+        "readinessProbe": {"exec": {"command": ["ready", "-q"]}, "successThreshold": 2, "timeoutSeconds": 0},
+        "livenessProbe": {
+            "tcpSocket": {"port": 81}, "periodSeconds": 2, "timeoutSeconds": 3, "initialDelaySeconds": 4,
+            "failureThreshold": 5, "successThreshold": 1, "terminationGracePeriodSeconds": 6,
+        },
+        "startupProbe": {"httpGet": {"port": 81, "httpHeaders": [{"name": "A", "value": "b"}]}},
+    })))
+    .expect("supported");
+    let seconds = Duration::from_secs;
+    let default = Probe {
+        check: Check::Exec {
+            command: vec!["ready".into(), "-q".into()],
+        },
+        initial_delay: Duration::ZERO,
+        period: seconds(10),
+        timeout: seconds(1),
+        successes: 2,
+        failures: 3,
+        grace: None,
+    };
+    assert_eq!(spec.readiness, Some(default.clone()));
+    assert_eq!(
+        spec.liveness,
+        Some(Probe {
+            check: Check::Tcp { port: 81 },
+            initial_delay: seconds(4),
+            period: seconds(2),
+            timeout: seconds(3),
+            successes: 1,
+            failures: 5,
+            grace: Some(seconds(6)),
+        })
+    );
+    assert_eq!(
+        spec.startup,
+        Some(Probe {
+            check: Check::Http {
+                port: 81,
+                path: "/".into(),
+                headers: vec![("A".into(), "b".into())],
+            },
+            successes: 1,
+            ..default
+        })
+    );
 }
 
 #[test]
@@ -165,16 +223,20 @@ fn every_refusal_names_its_field() {
             "environment from other objects (spec.containers[0].env[0].valueFrom of A)",
         ),
         (
+            one(
+                json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+            ),
+            "environment from other objects (spec.containers[0].env[0].valueFrom of A)",
+        ),
+        (
+            one(
+                json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}}]}),
+            ),
+            "the field spec.serviceAccountName (spec.containers[0].env[0].valueFrom.fieldRef of A)",
+        ),
+        (
             one(json!({"lifecycle": {"preStop": {}}})),
             "lifecycle hooks (spec.containers[0].lifecycle)",
-        ),
-        (
-            one(json!({"livenessProbe": {"tcpSocket": {"port": 1}}})),
-            "a liveness probe (spec.containers[0].livenessProbe)",
-        ),
-        (
-            one(json!({"startupProbe": {"tcpSocket": {"port": 1}}})),
-            "a startup probe (spec.containers[0].startupProbe)",
         ),
         (
             one(json!({"securityContext": {"privileged": true}})),
@@ -197,8 +259,32 @@ fn every_refusal_names_its_field() {
             "port -1 (spec.containers[0].ports[0].hostPort)",
         ),
         (
-            probe(json!({"exec": {"command": ["true"]}})),
-            "a readiness probe by command (spec.containers[0].readinessProbe.exec)",
+            probe(json!({"exec": {"command": []}})),
+            "a readiness probe without a command (spec.containers[0].readinessProbe.exec.command)",
+        ),
+        (
+            probe(json!({"periodSeconds": 1})),
+            "a readiness probe that tries nothing (spec.containers[0].readinessProbe)",
+        ),
+        (
+            probe(json!({"exec": {"command": ["true"]}, "tcpSocket": {"port": 1}})),
+            "a readiness probe of several kinds (spec.containers[0].readinessProbe)",
+        ),
+        (
+            one(json!({"livenessProbe": {"grpc": {"port": 1}}})),
+            "a liveness probe by gRPC (spec.containers[0].livenessProbe.grpc)",
+        ),
+        (
+            one(json!({"livenessProbe": {"httpGet": {"port": "web"}}})),
+            "a liveness probe of a port that is not declared (spec.containers[0].livenessProbe.httpGet.port)",
+        ),
+        (
+            one(json!({"startupProbe": {"tcpSocket": {"port": 1}, "successThreshold": 2}})),
+            "a startup probe that must succeed more than once (spec.containers[0].startupProbe.successThreshold)",
+        ),
+        (
+            one(json!({"startupProbe": {"tcpSocket": {"port": 1, "host": "h"}}})),
+            "a startup probe of another host (spec.containers[0].startupProbe.tcpSocket.host)",
         ),
         (
             probe(json!({"grpc": {"port": 1}})),
@@ -264,7 +350,7 @@ fn the_cells_own_variables_win_and_can_be_referred_to() {
     })))
     .expect("supported");
     let given = BTreeMap::from([("PORT".to_string(), "61001".to_string())]);
-    let (argv, env) = spec.expand(&given);
+    let (argv, env) = spec.expand(&given, |field| unreachable!("{field:?}"));
     assert_eq!(argv, ["run", "-p", "61001", "http://x:61001"]);
     assert_eq!(env["PORT"], "61001");
     assert_eq!(env["LATE"], "$(LATER)");

@@ -1,0 +1,67 @@
+//! What a supervisor tells its rep, one line each.
+
+use std::fmt;
+
+/// A line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// The command was started as this process, which leads a process group.
+    Started(i32),
+    /// The command can't be started, and why.
+    Failed(String),
+    /// A log file can't be written and why; told once per stream, whatever follows is dropped until it can.
+    Lost(String),
+    /// The command ended with this status, and nothing of it is left.
+    Exited(i32),
+    /// The command was killed by this signal, and nothing of it is left.
+    Signaled(i32),
+}
+
+impl Line {
+    /// Reads a line. `None` is a line that no supervisor writes.
+    pub fn parse(line: &str) -> Option<Line> {
+        let (word, rest) = line.trim_end().split_once(' ')?;
+        match word {
+            "started" => rest.parse().ok().map(Line::Started),
+            "failed" => Some(Line::Failed(rest.into())),
+            "lost" => Some(Line::Lost(rest.into())),
+            "exited" => rest.parse().ok().map(Line::Exited),
+            "signaled" => rest.parse().ok().map(Line::Signaled),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Started(pid) => write!(f, "started {pid}"),
+            Line::Failed(reason) => write!(f, "failed {}", reason.replace('\n', " ")),
+            Line::Lost(reason) => write!(f, "lost {}", reason.replace('\n', " ")),
+            Line::Exited(code) => write!(f, "exited {code}"),
+            Line::Signaled(number) => write!(f, "signaled {number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_they_are_written() {
+        for line in [
+            Line::Started(7),
+            Line::Failed("no such file".into()),
+            Line::Lost("stdout.log: disk full".into()),
+            Line::Exited(3),
+            Line::Signaled(9),
+        ] {
+            assert_eq!(Line::parse(&format!("{line}\n")), Some(line));
+        }
+        assert_eq!(Line::Failed("a\nb".into()).to_string(), "failed a b");
+        for other in ["", "exited", "exited x", "hello 1"] {
+            assert_eq!(Line::parse(other), None, "{other}");
+        }
+    }
+}
