@@ -41,7 +41,7 @@ impl TemplateError {
 }
 
 /// What a template asks of a Cell, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Resources {
     /// Memory: the sum over all containers of the request, else the limit.
     pub memory: i64,

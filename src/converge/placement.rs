@@ -1,38 +1,76 @@
-//! The auction: choosing Cells for a batch of work (Diego's `auction/auctionrunner`).
+//! The auction's terms: who bids, what is asked for, and the knobs.
 //!
-//! Filters first (executor, placement tags, resources), then for an LRP the zone with the fewest instances
-//! of the same process, then the lowest score: resources used, instances starting, instances of the same
-//! process on the Cell. Ties go to the Cell whose name comes first, so the same batch gives the same answer.
+//! Filters first: executor, placement tags, cordon, resources. Then, for an LRP, the zone with the fewest instances
+//! of the same process, then the lowest score: resources used, instances starting, instances of the same process on
+//! the Cell. Ties go to the Cell whose name comes first, so the same batch gives the same answer. The rules are
+//! Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
 
 use crate::api::{ExecutorKind, template::Resources};
 
 use super::demand::Demand;
 use super::world::Key;
 
+mod auction;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+pub use auction::{Auction, Winner};
+pub use refusal::START_LIMIT;
+
 /// Outweighs every resource: an instance goes beside one of its own process only when no other Cell is left
 /// (Diego's `LocalityOffset`).
 const LOCALITY_OFFSET: f64 = 1000.0;
 
-/// What one starting instance weighs against resources (Diego's `starting_container_weight`).
-const STARTING_WEIGHT: f64 = 0.25;
+/// What operators may change about the auction, under Diego's names and with its defaults.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Knobs {
+    /// What one starting instance weighs against resources, of which a full Cell has 1.
+    pub starting_container_weight: f64,
+    /// What one place further down the list of Cells, by name, weighs: more than 0 fills the first Cells first.
+    pub bin_pack_first_fit_weight: f64,
+    /// At most so many instances start at once, on all Cells together; 0 is no limit.
+    pub starting_container_count_maximum: u32,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Knobs {
+            starting_container_weight: 0.25,
+            bin_pack_first_fit_weight: 0.0,
+            starting_container_count_maximum: 0,
+        }
+    }
+}
 
 /// A Cell that takes part in the auction.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bidder {
+pub struct Bidder<'a> {
     /// Its name.
-    pub name: String,
+    pub name: &'a str,
+    /// Its place among all Cells, by name.
+    pub index: usize,
     /// Its epoch.
     pub epoch: i64,
     /// Its zone.
-    pub zone: String,
+    pub zone: &'a str,
     /// How it runs work.
     pub executor: ExecutorKind,
     /// Tags that work must carry.
-    pub required_tags: Vec<String>,
+    pub required_tags: &'a [String],
     /// Tags that work may carry.
-    pub optional_tags: Vec<String>,
+    pub optional_tags: &'a [String],
+    /// It takes no new work; what it runs counts for the spread over zones.
+    pub cordoned: bool,
+    /// What it has and what is taken.
+    pub room: Room,
+}
+
+/// What a Cell has to offer and what is taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Room {
     /// Memory and disk, in bytes.
     pub capacity: Resources,
     /// Containers at once.
@@ -62,198 +100,29 @@ pub enum Work {
 }
 
 /// One piece of work and its needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// What it is.
-    pub work: Work,
+    pub work: &'a Work,
     /// What it needs.
     pub demand: &'a Demand,
 }
 
-/// Index 0 of every process first, then Tasks, then other indexes; larger memory first; then by name.
-pub fn order(asks: &mut [Ask<'_>]) {
-    let class = |ask: &Ask<'_>| match &ask.work {
-        Work::Lrp { index: 0, .. } => 0,
-        Work::Task(_) => 1,
-        Work::Lrp { .. } => 2,
-    };
-    let name = |ask: &Ask<'_>| match &ask.work {
-        Work::Lrp { process, index } => (process.clone(), *index),
-        Work::Task(key) => (key.clone(), 0),
-    };
-    asks.sort_by(|a, b| {
-        class(a)
-            .cmp(&class(b))
-            .then(b.demand.resources.memory.cmp(&a.demand.resources.memory))
-            .then_with(|| name(a).cmp(&name(b)))
-    });
-}
-
-/// An auction under way: every placement is seen by the next.
-pub struct Auction {
-    bidders: Vec<Bidder>,
-    /// Zone of each bidder, as an index into the zones.
-    zone_of: Vec<usize>,
-    zones: usize,
-    /// Instances of a process by bidder, for the processes met so far.
-    counts: HashMap<Key, Vec<u32>>,
-}
-
-impl Auction {
-    /// An auction among `bidders`.
-    pub fn new(mut bidders: Vec<Bidder>) -> Self {
-        bidders.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut zones: HashMap<&str, usize> = HashMap::new();
-        let mut zone_of = Vec::with_capacity(bidders.len());
-        for bidder in &bidders {
-            let next = zones.len();
-            zone_of.push(*zones.entry(&bidder.zone).or_insert(next));
-        }
-        let zones = zones.len();
-        Auction {
-            bidders,
-            zone_of,
-            zones,
-            counts: HashMap::new(),
-        }
-    }
-
-    /// Places one piece of work. `cells_of` lists the Cells of the instances that a process has already.
-    ///
-    /// # Errors
-    /// Why no Cell can take it, in Diego's words.
-    pub fn place(
-        &mut self,
-        ask: &Ask<'_>,
-        cells_of: impl FnOnce() -> Vec<String>,
-    ) -> Result<(String, i64), String> {
-        if self.bidders.is_empty() {
-            return Err("unable to communicate to compatible cells".into());
-        }
-        let winner = match &ask.work {
-            Work::Lrp { process, .. } => {
-                if !self.counts.contains_key(process) {
-                    let counts = self.count(&cells_of());
-                    self.counts.insert(process.clone(), counts);
-                }
-                let counts = &self.counts[process];
-                let mut by_zone = vec![0u32; self.zones];
-                for (bidder, count) in counts.iter().enumerate() {
-                    by_zone[self.zone_of[bidder]] += count;
-                }
-                self.best(ask.demand, |i, bidder| {
-                    let score = bidder.score(&ask.demand.resources)
-                        + f64::from(bidder.starting) * STARTING_WEIGHT
-                        + f64::from(counts[i]) * LOCALITY_OFFSET;
-                    (by_zone[self.zone_of[i]], score)
-                })
-            }
-            Work::Task(_) => self.best(ask.demand, |_, bidder| {
-                (
-                    0,
-                    bidder.score(&ask.demand.resources) + f64::from(bidder.tasks) * LOCALITY_OFFSET,
-                )
-            }),
+impl<'a> Ask<'a> {
+    /// The order of a batch: index 0 of every process first, then Tasks, then other indices; larger memory first;
+    /// then by name.
+    pub fn rank(&self) -> impl Ord + use<'a> {
+        let (class, key, index) = match self.work {
+            Work::Lrp { process, index: 0 } => (0, process, 0),
+            Work::Task(key) => (1, key, 0),
+            Work::Lrp { process, index } => (2, process, *index),
         };
-        let Some(i) = winner else {
-            return Err(self.explain(ask.demand));
-        };
-        let bidder = &mut self.bidders[i];
-        bidder.used.memory += ask.demand.resources.memory;
-        bidder.used.disk += ask.demand.resources.disk;
-        bidder.used_containers += 1;
-        match &ask.work {
-            Work::Lrp { process, .. } => {
-                bidder.starting += 1;
-                if let Some(counts) = self.counts.get_mut(process) {
-                    counts[i] += 1;
-                }
-            }
-            Work::Task(_) => bidder.tasks += 1,
-        }
-        Ok((self.bidders[i].name.clone(), self.bidders[i].epoch))
-    }
-
-    fn count(&self, cells: &[String]) -> Vec<u32> {
-        let mut counts = vec![0; self.bidders.len()];
-        for cell in cells {
-            if let Ok(i) = self
-                .bidders
-                .binary_search_by(|bidder| bidder.name.as_str().cmp(cell))
-            {
-                counts[i] += 1;
-            }
-        }
-        counts
-    }
-
-    fn best(&self, demand: &Demand, rank: impl Fn(usize, &Bidder) -> (u32, f64)) -> Option<usize> {
-        let mut best: Option<(usize, (u32, f64))> = None;
-        for (i, bidder) in self.bidders.iter().enumerate() {
-            if !bidder.compatible(demand) || !bidder.fits(&demand.resources) {
-                continue;
-            }
-            let (zone, score) = rank(i, bidder);
-            let better = best.is_none_or(|(_, (best_zone, best_score))| {
-                zone < best_zone || (zone == best_zone && score < best_score)
-            });
-            if better {
-                best = Some((i, (zone, score)));
-            }
-        }
-        best.map(|(i, _)| i)
-    }
-
-    /// Why nobody can take it: the last filter that nobody passed.
-    fn explain(&self, demand: &Demand) -> String {
-        let executors: Vec<&Bidder> = self
-            .bidders
-            .iter()
-            .filter(|bidder| bidder.runs(demand))
-            .collect();
-        if executors.is_empty() {
-            return match &demand.process_refusal {
-                Some(refusal) => refusal.clone(),
-                None => "found no compatible cell: no Cell has an executor for it".into(),
-            };
-        }
-        let tagged: Vec<&&Bidder> = executors
-            .iter()
-            .filter(|bidder| bidder.tags_match(&demand.tags))
-            .collect();
-        if tagged.is_empty() {
-            return match demand.tags.as_slice() {
-                [] => "found no compatible cell with no placement tags".into(),
-                [tag] => format!("found no compatible cell with placement tag \"{tag}\""),
-                tags => format!(
-                    "found no compatible cell with placement tags \"{}\"",
-                    tags.join("\", \"")
-                ),
-            };
-        }
-        // Only what is lacking on all of them.
-        let lacking = |short: &dyn Fn(&Bidder) -> bool| tagged.iter().all(|bidder| short(bidder));
-        let wanted = demand.resources;
-        let mut missing = Vec::new();
-        if lacking(&|bidder| bidder.used_containers >= bidder.containers) {
-            missing.push("containers");
-        }
-        if lacking(&|bidder| bidder.used.disk.saturating_add(wanted.disk) > bidder.capacity.disk) {
-            missing.push("disk");
-        }
-        if lacking(&|bidder| {
-            bidder.used.memory.saturating_add(wanted.memory) > bidder.capacity.memory
-        }) {
-            missing.push("memory");
-        }
-        if missing.is_empty() {
-            return "insufficient resources".into();
-        }
-        format!("insufficient resources: {}", missing.join(", "))
+        (class, Reverse(self.demand.resources.memory), key, index)
     }
 }
 
-impl Bidder {
+impl Bidder<'_> {
+    /// Whether it may run such work at all, room or not.
     fn compatible(&self, demand: &Demand) -> bool {
         self.runs(demand) && self.tags_match(&demand.tags)
     }
@@ -270,21 +139,30 @@ impl Bidder {
                 .iter()
                 .all(|tag| self.required_tags.contains(tag) || self.optional_tags.contains(tag))
     }
+}
 
-    fn fits(&self, wanted: &Resources) -> bool {
-        self.used_containers < self.containers
-            && self.used.memory.saturating_add(wanted.memory) <= self.capacity.memory
-            && self.used.disk.saturating_add(wanted.disk) <= self.capacity.disk
+impl Room {
+    fn fits(&self, wanted: Resources) -> bool {
+        !self.lacks_containers() && !self.lacks_memory(wanted) && !self.lacks_disk(wanted)
+    }
+
+    fn lacks_containers(&self) -> bool {
+        self.used_containers >= self.containers
+    }
+
+    fn lacks_memory(&self, wanted: Resources) -> bool {
+        self.used.memory.saturating_add(wanted.memory) > self.capacity.memory
+    }
+
+    fn lacks_disk(&self, wanted: Resources) -> bool {
+        self.used.disk.saturating_add(wanted.disk) > self.capacity.disk
     }
 
     /// The mean of the used fractions of memory, disk and containers after the placement.
-    fn score(&self, wanted: &Resources) -> f64 {
-        let fraction = |used: i64, total: i64| {
-            if total > 0 {
-                used as f64 / total as f64
-            } else {
-                0.0
-            }
+    fn fullness(&self, wanted: Resources) -> f64 {
+        let fraction = |used: i64, total: i64| match total {
+            1.. => used as f64 / total as f64,
+            _ => 0.0,
         };
         let memory = fraction(self.used.memory + wanted.memory, self.capacity.memory);
         let disk = fraction(self.used.disk + wanted.disk, self.capacity.disk);
@@ -293,5 +171,11 @@ impl Bidder {
             i64::from(self.containers),
         );
         (memory + disk + containers) / 3.0
+    }
+
+    fn take(&mut self, wanted: Resources) {
+        self.used.memory += wanted.memory;
+        self.used.disk += wanted.disk;
+        self.used_containers += 1;
     }
 }

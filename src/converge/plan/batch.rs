@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::converge::demand::Demand;
-use crate::converge::life::Life;
+use crate::converge::life::{self, Life};
 use crate::converge::lrp::{Keep, Place, StartReason};
-use crate::converge::placement::{Ask, Auction, Bidder, Work, order};
+use crate::converge::placement::{Ask, Auction, Bidder, Knobs, Room, Work};
 use crate::converge::world::{CellRecord, Key, Load, Version, World};
 
 use super::{Plan, lrps, tasks};
@@ -23,41 +23,28 @@ pub(super) struct Wanted {
     pub(super) version: Option<Version>,
 }
 
+impl Wanted {
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            work: &self.work,
+            demand: &self.demand,
+        }
+    }
+}
+
 /// One batch: everything that needs a place, in the auction's order.
 pub(super) fn auction(
     world: &mut World,
-    wanted: Vec<Wanted>,
+    mut wanted: Vec<Wanted>,
+    knobs: Knobs,
     now: Timestamp,
     new_guid: &mut dyn FnMut() -> String,
     plan: &mut Plan,
 ) {
-    let mut auction = Auction::new(bidders(world));
-    let mut asks: Vec<Ask<'_>> = wanted
-        .iter()
-        .map(|wanted| Ask {
-            work: wanted.work.clone(),
-            demand: &wanted.demand,
-        })
-        .collect();
-    order(&mut asks);
-    let by_key: std::collections::HashMap<(bool, &Key), &Wanted> = wanted
-        .iter()
-        .map(|wanted| ((matches!(wanted.work, Work::Task(_)), &wanted.key), wanted))
-        .collect();
-    for ask in &asks {
-        let (is_task, key) = match &ask.work {
-            Work::Lrp { process, index } => (false, process.instance(*index)),
-            Work::Task(key) => (true, key.clone()),
-        };
-        let wanted = by_key[&(is_task, &key)];
-        let place = auction
-            .place(ask, || cells_of(world, &ask.work))
-            .map(|(cell, epoch)| Place {
-                cell,
-                epoch,
-                guid: new_guid(),
-            });
-        match &ask.work {
+    wanted.sort_by(|a, b| a.ask().rank().cmp(&b.ask().rank()));
+    let places = places(world, &wanted, knobs, new_guid);
+    for (wanted, place) in wanted.iter().zip(places) {
+        match &wanted.work {
             Work::Task(_) => tasks::place(world, wanted, place, now, plan),
             Work::Lrp { process, index } => {
                 lrps::place(world, wanted, process, *index, place, now, plan)
@@ -66,8 +53,30 @@ pub(super) fn auction(
     }
 }
 
+/// The place of each, or why there is none.
+fn places(
+    world: &World,
+    wanted: &[Wanted],
+    knobs: Knobs,
+    new_guid: &mut dyn FnMut() -> String,
+) -> Vec<Result<Place, String>> {
+    let (bidders, starting) = bidders(world);
+    let mut auction = Auction::new(bidders, starting, knobs);
+    wanted
+        .iter()
+        .map(|wanted| {
+            let winner = auction.place(&wanted.ask(), || cells_of(world, &wanted.work))?;
+            Ok(Place {
+                cell: winner.cell.to_owned(),
+                epoch: winner.epoch,
+                guid: new_guid(),
+            })
+        })
+        .collect()
+}
+
 /// Where the ordinary instances of a process are, for the spread.
-fn cells_of(world: &World, work: &Work) -> Vec<String> {
+fn cells_of<'a>(world: &'a World, work: &Work) -> Vec<&'a str> {
     let Work::Lrp {
         process,
         index: own,
@@ -81,38 +90,46 @@ fn cells_of(world: &World, work: &Work) -> Vec<String> {
         .flatten()
         .filter(|index| *index != own)
         .filter_map(|index| world.lrp(&process.instance(*index)))
-        .filter_map(|lrp| lrp.status.cell_name.clone())
+        .filter_map(|lrp| lrp.status.cell_name.as_deref())
         .collect()
 }
 
-/// The Cells that may be given work, with what they have taken on.
-fn bidders(world: &World) -> Vec<Bidder> {
-    world
-        .cells()
-        .iter()
-        .filter_map(|(name, cell)| bidder(world, name, cell))
-        .collect()
-}
-
-fn bidder(world: &World, name: &str, cell: &CellRecord) -> Option<Bidder> {
-    let epoch = cell.status.epoch?;
-    if cell.unschedulable || cell.version.deleting || world.life(name, Some(epoch)) != Life::Alive {
-        return None;
-    }
+/// The Cells that take part, with what they have taken on, and how many instances are starting on all Cells: on a
+/// lost one nothing starts any more.
+fn bidders(world: &World) -> (Vec<Bidder<'_>>, i64) {
     let idle = Load::default();
-    let load = world.load(name).unwrap_or(&idle);
-    Some(Bidder {
-        name: name.to_owned(),
-        epoch,
-        zone: cell.zone.clone(),
+    let mut bidders = Vec::with_capacity(world.cells().len());
+    let mut starting = 0;
+    for (index, (name, cell)) in world.cells().iter().enumerate() {
+        let load = world.load(name).unwrap_or(&idle);
+        let life = life::of(Some(cell), cell.status.epoch.unwrap_or(0));
+        if matches!(life, Life::Alive | Life::Draining) {
+            starting += i64::from(load.starting);
+        }
+        if life == Life::Alive && !cell.version.deleting {
+            bidders.push(bidder(index, name, cell, load));
+        }
+    }
+    (bidders, starting)
+}
+
+fn bidder<'a>(index: usize, name: &'a str, cell: &'a CellRecord, load: &Load) -> Bidder<'a> {
+    Bidder {
+        name,
+        index,
+        epoch: cell.status.epoch.unwrap_or_default(),
+        zone: &cell.zone,
         executor: cell.executor,
-        required_tags: cell.required_tags.clone(),
-        optional_tags: cell.optional_tags.clone(),
-        capacity: cell.capacity,
-        containers: cell.containers,
-        used: load.resources,
-        used_containers: load.containers,
-        starting: load.starting,
-        tasks: i32::try_from(load.tasks.len()).unwrap_or(i32::MAX),
-    })
+        required_tags: &cell.required_tags,
+        optional_tags: &cell.optional_tags,
+        cordoned: cell.unschedulable,
+        room: Room {
+            capacity: cell.capacity,
+            containers: cell.containers,
+            used: load.resources,
+            used_containers: load.containers,
+            starting: load.starting,
+            tasks: i32::try_from(load.tasks.len()).unwrap_or(i32::MAX),
+        },
+    }
 }

@@ -1,0 +1,236 @@
+//! `make bench-auction`: what it costs to place much work on many Cells at once, and one instance among many Cells.
+
+#[allow(dead_code)]
+#[path = "../tests/rules/world.rs"]
+mod world;
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use diego_operator::api::{CellState, TaskStatus, template::Resources};
+use diego_operator::converge::demand::Demand;
+use diego_operator::converge::placement::{Ask, Auction, Bidder, Knobs, Room, Work};
+use diego_operator::converge::plan::{Plan, Scope};
+use diego_operator::converge::world::TaskRecord;
+
+use world::{Sandbox, at, key};
+
+const CELLS: usize = 1_000;
+const ZONES: usize = 3;
+const PROCESSES: usize = 500;
+const INSTANCES: i32 = 15;
+const TASKS: usize = 2_500;
+
+/// Runs of each measurement.
+const RUNS: usize = 21;
+
+/// Plans for one more instance each.
+const SINGLES: usize = 200;
+
+const MIB: i64 = 1 << 20;
+
+fn main() {
+    println!(
+        "{CELLS} Cells in {ZONES} zones; {PROCESSES} processes x {INSTANCES} instances + {TASKS} Tasks = {} placements\n",
+        placements()
+    );
+    println!("| milliseconds | p50 | p90 | max |\n| --- | --- | --- | --- |");
+    let mut waiting = cells(CELLS);
+    enter_work(&mut waiting);
+    let batch = batch();
+    let auction = measure("auction of the batch", RUNS, || {
+        || assert_eq!(place(&waiting, &batch), placements())
+    });
+    let plan = measure("world -> plan of the batch", RUNS, || {
+        let mut sandbox = waiting.clone();
+        move || assert_eq!(all(&mut sandbox).writes.len(), placements())
+    });
+    let mut placed = waiting.clone();
+    let writes = all(&mut placed).writes;
+    writes.iter().for_each(|write| placed.succeed(write));
+    let mut refused = cells(CELLS);
+    shrink(&mut refused);
+    enter_work(&mut refused);
+    let writes = all(&mut refused).writes;
+    writes.iter().for_each(|write| refused.succeed(write));
+    let refused = RefCell::new(refused);
+    let wait = measure(
+        "world -> plan of the batch, no room for any of it",
+        RUNS,
+        || {
+            || {
+                let plan = refused.borrow_mut().plan(&Scope::Waiting, at(1_000));
+                assert!(plan.writes.is_empty());
+            }
+        },
+    );
+    let many = one_more("world -> plan of one more instance", &mut placed);
+    let few = one_more("the same on 10 empty Cells", &mut cells(10));
+    println!(
+        "\none placement of the batch: {:.1} us in the auction, {:.1} us in the plan (medians)\nauction / plan: {:.2}; no room / room: {:.2}; one more instance on {CELLS} Cells / on 10: {:.0}",
+        auction * 1_000.0 / placements() as f64,
+        plan * 1_000.0 / placements() as f64,
+        auction / plan,
+        wait / plan,
+        many / few,
+    );
+}
+
+fn placements() -> usize {
+    PROCESSES * INSTANCES as usize + TASKS
+}
+
+/// The work of [`enter_work`], as the auction is asked for it.
+fn batch() -> Vec<(Work, Arc<Demand>)> {
+    let instances = (0..PROCESSES).flat_map(|n| {
+        let process = key(&format!("process-{n:04}"));
+        (0..INSTANCES).map(move |index| {
+            let process = process.clone();
+            (Work::Lrp { process, index }, demand(n))
+        })
+    });
+    let tasks = (0..TASKS).map(|n| (Work::Task(key(&format!("task-{n:04}"))), demand(n)));
+    instances.chain(tasks).collect()
+}
+
+/// Sorts and places the batch. Returns how much of it found a place.
+fn place(sandbox: &Sandbox, batch: &[(Work, Arc<Demand>)]) -> usize {
+    let cells = sandbox.world.cells().iter().enumerate();
+    let bidders = cells.map(|(index, (name, cell))| Bidder {
+        name,
+        index,
+        epoch: 1,
+        zone: &cell.zone,
+        executor: cell.executor,
+        required_tags: &cell.required_tags,
+        optional_tags: &cell.optional_tags,
+        cordoned: false,
+        room: Room {
+            capacity: cell.capacity,
+            containers: cell.containers,
+            ..Room::default()
+        },
+    });
+    let mut auction = Auction::new(bidders.collect(), 0, Knobs::default());
+    let mut asks: Vec<Ask<'_>> = batch
+        .iter()
+        .map(|(work, demand)| Ask { work, demand })
+        .collect();
+    asks.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    let winners = asks.iter().map(|ask| auction.place(ask, Vec::new));
+    winners.filter(|winner| black_box(winner).is_ok()).count()
+}
+
+fn all(sandbox: &mut Sandbox) -> Plan {
+    sandbox.plan(&Scope::All, at(1_000))
+}
+
+/// Plans for one DesiredLRP after the other, each of one instance.
+fn one_more(name: &str, sandbox: &mut Sandbox) -> f64 {
+    let sandbox = RefCell::new(sandbox);
+    let mut n = 0;
+    measure(name, SINGLES, || {
+        n += 1;
+        let one_more = key(&format!("one-more-{n}"));
+        let record = sandbox.borrow_mut().desired(&one_more.name, 1);
+        sandbox.borrow_mut().world.put_desired(&one_more, record);
+        || {
+            let plan = sandbox
+                .borrow_mut()
+                .plan(&Scope::Desired(one_more), at(1_000));
+            assert_eq!(plan.writes.len(), 1);
+        }
+    })
+}
+
+/// Times what `prepare` returns, so many times, and prints a row. Returns the median in milliseconds.
+fn measure<F: FnOnce()>(name: &str, runs: usize, mut prepare: impl FnMut() -> F) -> f64 {
+    let mut times: Vec<f64> = (0..runs)
+        .map(|_| {
+            let run = prepare();
+            let began = Instant::now();
+            run();
+            began.elapsed().as_secs_f64() * 1_000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let rank = |percent: usize| times[(percent * times.len()).div_ceil(100) - 1];
+    let median = rank(50);
+    println!(
+        "| {name} | {median:.3} | {:.3} | {:.3} |",
+        rank(90),
+        rank(100)
+    );
+    median
+}
+
+fn cells(count: usize) -> Sandbox {
+    let mut sandbox = Sandbox::default();
+    for n in 0..count {
+        let name = format!("cell-{n:04}");
+        let zone = format!("z{}", n % ZONES);
+        let mut record = sandbox.cell(&name, &zone, CellState::Present, 1, 1);
+        record.capacity = Resources {
+            memory: 64 << 30,
+            disk: 1 << 40,
+        };
+        if n % 20 == 0 {
+            record.required_tags = vec!["gpu".into()];
+        }
+        if n % 2 == 0 {
+            record.optional_tags = vec!["ssd".into()];
+        }
+        sandbox.world.put_cell(&name, record);
+    }
+    sandbox
+}
+
+/// Leaves no memory on any Cell.
+fn shrink(sandbox: &mut Sandbox) {
+    let mut cells: Vec<_> = sandbox.world.cells().clone().into_iter().collect();
+    for (name, cell) in &mut cells {
+        cell.capacity.memory = MIB;
+        cell.version = sandbox.version(&format!("cell-{name}"));
+        sandbox.world.put_cell(name, cell.clone());
+    }
+}
+
+fn demand(n: usize) -> Arc<Demand> {
+    let tags = match n % 50 {
+        0 => vec!["gpu".into()],
+        1..=9 => vec!["ssd".into()],
+        _ => Vec::new(),
+    };
+    Arc::new(Demand {
+        resources: Resources {
+            memory: (64 + n as i64 % 8 * 64) * MIB,
+            disk: 128 * MIB,
+        },
+        tags,
+        process_refusal: None,
+    })
+}
+
+fn enter_work(sandbox: &mut Sandbox) {
+    for n in 0..PROCESSES {
+        let name = format!("process-{n:04}");
+        let mut record = sandbox.desired(&name, INSTANCES);
+        record.demand = Ok(demand(n));
+        sandbox.world.put_desired(&key(&name), record);
+    }
+    for n in 0..TASKS {
+        let name = format!("task-{n:04}");
+        let record = TaskRecord {
+            version: sandbox.version(&name),
+            created: at(1_000),
+            cancelled: false,
+            callback: false,
+            keep: None,
+            demand: Ok(demand(n)),
+            status: TaskStatus::default(),
+        };
+        sandbox.world.put_task(&key(&name), record);
+    }
+}

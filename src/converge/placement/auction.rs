@@ -1,0 +1,259 @@
+//! An auction under way: every placement is seen by the next.
+//!
+//! What is the same for many asks is worked out once (which Cells are compatible, where a process runs), so that one
+//! placement is one pass over the rooms of the Cells that may win it.
+
+use std::collections::HashMap;
+
+use crate::api::template::Resources;
+use crate::converge::demand::Demand;
+use crate::converge::world::Key;
+
+use super::refusal::{START_LIMIT, explain};
+use super::{Ask, Bidder, Knobs, LOCALITY_OFFSET, Work};
+
+/// The Cell that a piece of work goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Winner<'a> {
+    /// Its name.
+    pub cell: &'a str,
+    /// Its epoch.
+    pub epoch: i64,
+}
+
+/// An auction among Cells.
+pub struct Auction<'a> {
+    knobs: Knobs,
+    /// By name. Below, a Cell is an index into this.
+    bidders: Vec<Bidder<'a>>,
+    /// Their zones, by number.
+    zone_of: Vec<usize>,
+    zones: usize,
+    /// Instances that are starting on all Cells.
+    starting: i64,
+    /// Compatible Cells by zone, for the demands met so far.
+    compatible: HashMap<Requirement<'a>, Vec<Vec<usize>>>,
+    /// What no Cell could take since the last placement, and why.
+    refused: HashMap<(Requirement<'a>, Resources), String>,
+    /// Where the processes met so far run.
+    spreads: HashMap<&'a Key, Spread>,
+    /// The spread in hand, spelled out for every Cell; all 0 between two placements.
+    instances: Vec<u32>,
+    /// The zones in the order in which they are looked at.
+    zone_order: Vec<usize>,
+}
+
+/// All that decides whether a Cell is compatible: placement tags, and why executor Process refuses the work.
+type Requirement<'a> = (&'a [String], Option<&'a str>);
+
+/// Where the instances of a process are.
+struct Spread {
+    /// Cells that have any, and how many.
+    cells: Vec<(usize, u32)>,
+    by_zone: Vec<u32>,
+}
+
+/// The best offer so far: the lowest score, then the first name.
+type Best = Option<(f64, usize)>;
+
+impl<'a> Auction<'a> {
+    /// An auction among `bidders`. `starting` is how many instances are starting on all Cells, bidders or not.
+    pub fn new(mut bidders: Vec<Bidder<'a>>, starting: i64, knobs: Knobs) -> Self {
+        bidders.sort_by_key(|bidder| bidder.name);
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let zone_of = bidders
+            .iter()
+            .map(|bidder| {
+                let next = numbers.len();
+                *numbers.entry(bidder.zone).or_insert(next)
+            })
+            .collect();
+        let zones = numbers.len();
+        Auction {
+            knobs,
+            zone_of,
+            zones,
+            starting,
+            compatible: HashMap::new(),
+            refused: HashMap::new(),
+            spreads: HashMap::new(),
+            instances: vec![0; bidders.len()],
+            zone_order: (0..zones).collect(),
+            bidders,
+        }
+    }
+
+    /// Places one piece of work. `cells_of` lists the Cells of the instances that a process has already.
+    ///
+    /// # Errors
+    /// Why no Cell can take it, in Diego's words.
+    pub fn place(
+        &mut self,
+        ask: &Ask<'a>,
+        cells_of: impl FnOnce() -> Vec<&'a str>,
+    ) -> Result<Winner<'a>, String> {
+        let requirement = (&*ask.demand.tags, ask.demand.process_refusal.as_deref());
+        let wanted = (requirement, ask.demand.resources);
+        if let Some(error) = self.refused.get(&wanted) {
+            return Err(error.clone());
+        }
+        if !self.compatible.contains_key(&requirement) {
+            let cells = self.compatible_by_zone(ask.demand);
+            self.compatible.insert(requirement, cells);
+        }
+        let winner = match ask.work {
+            Work::Lrp { .. } if self.no_more_starts() => {
+                if self.has_room(requirement, ask.demand) {
+                    return Err(START_LIMIT.into());
+                }
+                None
+            }
+            Work::Lrp { process, .. } => {
+                if !self.spreads.contains_key(process) {
+                    let spread = self.spread(&cells_of());
+                    self.spreads.insert(process, spread);
+                }
+                self.best_for_lrp(process, requirement, ask.demand)
+            }
+            Work::Task(_) => self.best_for_task(requirement, ask.demand),
+        };
+        let Some(winner) = winner else {
+            let error = explain(&self.bidders, ask.demand);
+            self.refused.insert(wanted, error.clone());
+            return Err(error);
+        };
+        // With less room the same is lacking, but maybe not only that.
+        self.refused.clear();
+        match ask.work {
+            Work::Lrp { process, .. } => {
+                self.starting += 1;
+                self.bidders[winner].room.starting += 1;
+                if let Some(spread) = self.spreads.get_mut(process) {
+                    spread.add(winner, self.zone_of[winner]);
+                }
+            }
+            Work::Task(_) => self.bidders[winner].room.tasks += 1,
+        }
+        let bidder = &mut self.bidders[winner];
+        bidder.room.take(ask.demand.resources);
+        Ok(Winner {
+            cell: bidder.name,
+            epoch: bidder.epoch,
+        })
+    }
+
+    fn compatible_by_zone(&self, demand: &Demand) -> Vec<Vec<usize>> {
+        let mut cells = vec![Vec::new(); self.zones];
+        for (cell, bidder) in self.bidders.iter().enumerate() {
+            if !bidder.cordoned && bidder.compatible(demand) {
+                cells[self.zone_of[cell]].push(cell);
+            }
+        }
+        cells
+    }
+
+    fn spread(&self, names: &[&str]) -> Spread {
+        let mut spread = Spread {
+            cells: Vec::new(),
+            by_zone: vec![0; self.zones],
+        };
+        for name in names {
+            if let Ok(cell) = self
+                .bidders
+                .binary_search_by(|bidder| bidder.name.cmp(name))
+            {
+                spread.add(cell, self.zone_of[cell]);
+            }
+        }
+        spread
+    }
+
+    fn no_more_starts(&self) -> bool {
+        let maximum = i64::from(self.knobs.starting_container_count_maximum);
+        maximum > 0 && self.starting >= maximum
+    }
+
+    fn has_room(&self, requirement: Requirement<'a>, demand: &Demand) -> bool {
+        let fits = |cell: &usize| self.bidders[*cell].room.fits(demand.resources);
+        self.compatible[&requirement].iter().flatten().any(fits)
+    }
+
+    /// The best Cell in the zones with the fewest instances of the process in which any Cell has room.
+    fn best_for_lrp(
+        &mut self,
+        process: &Key,
+        requirement: Requirement<'a>,
+        demand: &Demand,
+    ) -> Option<usize> {
+        let (spread, zones) = (&self.spreads[process], &self.compatible[&requirement]);
+        for (cell, count) in &spread.cells {
+            self.instances[*cell] = *count;
+        }
+        self.zone_order
+            .sort_unstable_by_key(|zone| spread.by_zone[*zone]);
+        let penalty = |cell: usize, bidder: &Bidder<'_>| {
+            f64::from(bidder.room.starting) * self.knobs.starting_container_weight
+                + f64::from(self.instances[cell]) * LOCALITY_OFFSET
+                + bidder.index as f64 * self.knobs.bin_pack_first_fit_weight
+        };
+        let mut best = Best::None;
+        let mut fewest = None;
+        for zone in &self.zone_order {
+            // Zones with equally many instances are looked at as one.
+            if best.is_some() && fewest != Some(spread.by_zone[*zone]) {
+                break;
+            }
+            fewest = Some(spread.by_zone[*zone]);
+            self.best_of(&zones[*zone], demand, penalty, &mut best);
+        }
+        for (cell, _) in &spread.cells {
+            self.instances[*cell] = 0;
+        }
+        best.map(|(_, cell)| cell)
+    }
+
+    /// The best Cell of all: Tasks are kept apart, and zones do not matter.
+    fn best_for_task(&self, requirement: Requirement<'a>, demand: &Demand) -> Option<usize> {
+        let mut best = Best::None;
+        for cells in &self.compatible[&requirement] {
+            let penalty = |_, bidder: &Bidder<'_>| f64::from(bidder.room.tasks) * LOCALITY_OFFSET;
+            self.best_of(cells, demand, penalty, &mut best);
+        }
+        best.map(|(_, cell)| cell)
+    }
+
+    fn best_of(
+        &self,
+        cells: &[usize],
+        demand: &Demand,
+        penalty: impl Fn(usize, &Bidder<'_>) -> f64,
+        best: &mut Best,
+    ) {
+        for &cell in cells {
+            let bidder = &self.bidders[cell];
+            let penalty = penalty(cell, bidder);
+            // Fullness only adds to it: most Cells are out before anything is divided.
+            if best.is_some_and(|(lowest, _)| penalty > lowest)
+                || !bidder.room.fits(demand.resources)
+            {
+                continue;
+            }
+            let score = penalty + bidder.room.fullness(demand.resources);
+            let better = best
+                .is_none_or(|(lowest, first)| score < lowest || (score == lowest && cell < first));
+            if better {
+                *best = Some((score, cell));
+            }
+        }
+    }
+}
+
+impl Spread {
+    fn add(&mut self, cell: usize, zone: usize) {
+        self.by_zone[zone] += 1;
+        match self.cells.iter_mut().find(|(there, _)| *there == cell) {
+            Some((_, count)) => *count += 1,
+            None => self.cells.push((cell, 1)),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The auction beside its rules: examples of each, and a property over random Cells and batches.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+mod reference;
+
+use reference::Reference;
+
+/// A Cell as a test gives it.
+#[derive(Debug, Clone)]
+struct Cell {
+    name: String,
+    zone: String,
+    executor: ExecutorKind,
+    required: Vec<String>,
+    optional: Vec<String>,
+    cordoned: bool,
+    room: Room,
+}
+
+impl Cell {
+    fn new(name: &str, zone: &str) -> Cell {
+        let resources = |amount| Resources {
+            memory: amount,
+            disk: amount,
+        };
+        Cell {
+            name: name.into(),
+            zone: zone.into(),
+            executor: ExecutorKind::Process,
+            required: Vec::new(),
+            optional: Vec::new(),
+            cordoned: false,
+            room: Room {
+                capacity: resources(100),
+                containers: 100,
+                ..Room::default()
+            },
+        }
+    }
+}
+
+fn bidders(cells: &[Cell]) -> Vec<Bidder<'_>> {
+    let mut names: Vec<&str> = cells.iter().map(|cell| &*cell.name).collect();
+    names.sort();
+    cells
+        .iter()
+        .map(|cell| Bidder {
+            name: &cell.name,
+            index: names.binary_search(&&*cell.name).unwrap(),
+            epoch: 7,
+            zone: &cell.zone,
+            executor: cell.executor,
+            required_tags: &cell.required,
+            optional_tags: &cell.optional,
+            cordoned: cell.cordoned,
+            room: cell.room,
+        })
+        .collect()
+}
+
+fn lrp(process: &str, index: i32) -> Work {
+    Work::Lrp {
+        process: Key::new("default", process),
+        index,
+    }
+}
+
+/// Where each of `works` goes, in this order, when the processes run on the Cells in `there` already.
+fn outcomes(
+    cells: &[Cell],
+    there: &BTreeMap<String, Vec<String>>,
+    asks: &[(Work, Demand)],
+    knobs: Knobs,
+) -> Vec<Result<String, String>> {
+    let starting = cells.iter().map(|cell| i64::from(cell.room.starting)).sum();
+    let mut auction = Auction::new(bidders(cells), starting, knobs);
+    asks.iter()
+        .map(|(work, demand)| {
+            let cells_of = || match work {
+                Work::Lrp { process, .. } => {
+                    let cells = there.get(&process.name).into_iter().flatten();
+                    cells.map(String::as_str).collect()
+                }
+                Work::Task(_) => Vec::new(),
+            };
+            let winner = auction.place(&Ask { work, demand }, cells_of)?;
+            assert_eq!(winner.epoch, 7);
+            Ok(winner.cell.to_owned())
+        })
+        .collect()
+}
+
+fn placed(cells: &[Cell], works: &[Work], knobs: Knobs) -> Vec<String> {
+    let asks: Vec<_> = works
+        .iter()
+        .map(|work| (work.clone(), Demand::default()))
+        .collect();
+    let outcomes = outcomes(cells, &BTreeMap::new(), &asks, knobs);
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or_else(|error| error))
+        .collect()
+}
+
+#[test]
+fn a_cell_on_which_much_is_starting_is_spared() {
+    let mut cells = [Cell::new("a", "z"), Cell::new("b", "z")];
+    cells[0].room.starting = 1;
+    cells[1].room.used.memory = 50;
+    // A sixth more of b is used.
+    let with_weight = |weight| {
+        let knobs = Knobs {
+            starting_container_weight: weight,
+            ..Knobs::default()
+        };
+        placed(&cells, &[lrp("web", 0)], knobs)
+    };
+    assert_eq!(with_weight(0.25), ["b"]);
+    assert_eq!(with_weight(0.1), ["a"]);
+}
+
+#[test]
+fn bin_packing_fills_the_first_cells_first() {
+    let mut cells = [Cell::new("b", "z"), Cell::new("a", "z")];
+    cells[1].room.used.memory = 50;
+    let with_weight = |weight| {
+        let knobs = Knobs {
+            bin_pack_first_fit_weight: weight,
+            ..Knobs::default()
+        };
+        placed(&cells, &[lrp("web", 0)], knobs)
+    };
+    assert_eq!(with_weight(0.0), ["b"]);
+    assert_eq!(with_weight(1.0), ["a"]);
+}
+
+#[test]
+fn only_so_many_instances_start_at_once() {
+    let mut cells = [Cell::new("a", "z"), Cell::new("b", "z")];
+    cells[0].room.starting = 1;
+    let knobs = Knobs {
+        starting_container_count_maximum: 2,
+        ..Knobs::default()
+    };
+    let task = Work::Task(Key::new("default", "t"));
+    let works = [lrp("web", 0), lrp("web", 1), task];
+    assert_eq!(placed(&cells, &works, knobs), ["b", START_LIMIT, "a"]);
+}
+
+#[test]
+fn the_limit_is_no_excuse_for_what_no_cell_can_take() {
+    let mut cells = [Cell::new("a", "z")];
+    cells[0].room.starting = 1;
+    let knobs = Knobs {
+        starting_container_count_maximum: 1,
+        ..Knobs::default()
+    };
+    assert_eq!(placed(&cells, &[lrp("web", 0)], knobs), [START_LIMIT]);
+    cells[0].room.containers = 0;
+    assert_eq!(
+        placed(&cells, &[lrp("web", 0)], knobs),
+        ["insufficient resources: containers"]
+    );
+}
+
+#[test]
+fn what_a_cordoned_cell_runs_counts_for_its_zone() {
+    let mut cells = [
+        Cell::new("a1", "a"),
+        Cell::new("a2", "a"),
+        Cell::new("b1", "b"),
+    ];
+    cells[0].cordoned = true;
+    cells[2].room.used.memory = 90;
+    let there = BTreeMap::from([("web".to_owned(), vec!["a1".to_owned()])]);
+    let asks = [(lrp("web", 1), Demand::default())];
+    let outcomes = outcomes(&cells, &there, &asks, Knobs::default());
+    assert_eq!(outcomes, [Ok("b1".to_owned())]);
+}
+
+fn tags() -> impl Strategy<Value = Vec<String>> {
+    let some = proptest::sample::subsequence(vec!["arm", "gpu", "ssd"], 0..=3);
+    // Most have none.
+    prop_oneof![3 => Just(Vec::new()), 1 => some]
+        .prop_map(|tags| tags.into_iter().map(str::to_owned).collect())
+}
+
+fn resources(most: i64) -> impl Strategy<Value = Resources> {
+    (0..=most, 0..=most).prop_map(|(memory, disk)| Resources { memory, disk })
+}
+
+fn cells() -> impl Strategy<Value = Vec<Cell>> {
+    let room = (
+        resources(20),
+        0..8i32,
+        resources(6),
+        0..3i32,
+        0..3i32,
+        0..2i32,
+    )
+        .prop_map(
+            |(capacity, containers, used, used_containers, starting, tasks)| Room {
+                capacity,
+                containers,
+                used,
+                used_containers,
+                starting,
+                tasks,
+            },
+        );
+    let cell = (0..3usize, 0..12usize, tags(), tags(), 0..8usize, room);
+    proptest::collection::vec(cell, 0..9)
+        .prop_map(|cells| {
+            let make = |(n, (zone, pods, required, optional, cordoned, room)): (usize, _)| Cell {
+                name: format!("cell-{n}"),
+                zone: format!("z{zone}"),
+                executor: if pods == 0 {
+                    ExecutorKind::Pods
+                } else {
+                    ExecutorKind::Process
+                },
+                required,
+                optional,
+                cordoned: cordoned == 0,
+                room,
+            };
+            cells.into_iter().enumerate().map(make).collect::<Vec<_>>()
+        })
+        .prop_shuffle()
+}
+
+fn asks() -> impl Strategy<Value = Vec<(Work, Demand)>> {
+    let ask = (0..4usize, resources(5), tags(), 0..20usize);
+    proptest::collection::vec(ask, 0..30).prop_map(|asks| {
+        let make = |(n, (process, resources, tags, refused)): (usize, _)| {
+            let work = match process {
+                0 => Work::Task(Key::new("default", format!("t{n}"))),
+                process => lrp(&format!("p{process}"), n as i32),
+            };
+            let process_refusal = (refused == 0).then(|| "can't give: volumes".to_owned());
+            (
+                work,
+                Demand {
+                    resources,
+                    tags,
+                    process_refusal,
+                },
+            )
+        };
+        asks.into_iter().enumerate().map(make).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn it_does_what_the_rules_say(
+        cells in cells(),
+        asks in asks(),
+        there in proptest::collection::vec((1..4usize, 0..9usize), 0..12),
+        weights in (0..4u8, 0..3u8),
+        maximum in 0..12u32,
+    ) {
+        let knobs = Knobs {
+            starting_container_weight: f64::from(weights.0) * 0.25,
+            bin_pack_first_fit_weight: f64::from(weights.1) * 0.1,
+            starting_container_count_maximum: maximum,
+        };
+        let mut running: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (process, cell) in there {
+            running.entry(format!("p{process}")).or_default().push(format!("cell-{cell}"));
+        }
+        let mut reference = Reference {
+            cells: cells.clone(),
+            knobs,
+            starting: cells.iter().map(|cell| i64::from(cell.room.starting)).sum(),
+            there: BTreeMap::new(),
+        };
+        for (process, cells) in &running {
+            for cell in cells {
+                *reference.there.entry((process, cell.clone())).or_default() += 1;
+            }
+        }
+        let expected: Vec<_> = asks.iter().map(|(work, demand)| reference.place(work, demand)).collect();
+        prop_assert_eq!(outcomes(&cells, &running, &asks, knobs), expected);
+    }
+}
