@@ -9,6 +9,9 @@ pub const READY: &str = "Ready";
 /// The summary of things that end: Task.
 pub const SUCCEEDED: &str = "Succeeded";
 
+/// What became of a Task's completion callback, once that is settled.
+pub const CALLBACK_DELIVERED: &str = "CallbackDelivered";
+
 /// A condition's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {

@@ -54,7 +54,8 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tags")]
     pub placement_tags: Vec<String>,
-    /// Where to POST the outcome when the Task has completed.
+    /// Where to POST the outcome as JSON when the Task has completed: an http or https URL. User info in it is sent as
+    /// basic authentication.
     #[serde(
         default,
         rename = "completionCallbackURL",
@@ -67,7 +68,8 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub result_file: Option<String>,
-    /// How long the finished Task is kept, in seconds. Without it the controller's own default holds.
+    /// How long the finished Task is kept, in seconds. Without it the controller's own default holds, and a Task whose
+    /// completion callback was answered is deleted at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i32>,
@@ -90,7 +92,7 @@ pub enum TaskState {
     Running,
     /// It has ended, well or not.
     Completed,
-    /// Its outcome is being delivered.
+    /// Its outcome is being delivered to its completion callback.
     Resolving,
 }
 
@@ -100,6 +102,7 @@ pub enum TaskState {
 #[x_kube(validation = Rule::new("!(oldSelf.state in ['Completed', 'Resolving']) || (has(self.failed) == has(oldSelf.failed) && (!has(self.failed) || self.failed == oldSelf.failed) && has(self.result) == has(oldSelf.result) && (!has(self.result) || self.result == oldSelf.result) && has(self.failureReason) == has(oldSelf.failureReason) && (!has(self.failureReason) || self.failureReason == oldSelf.failureReason))").message("the outcome of a completed Task must not change"))]
 #[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Pending'").message("a Running Task must not go back to Pending: a Task runs at most once"))]
 #[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Running' || (oldSelf.cellName == self.cellName && oldSelf.instanceGuid == self.instanceGuid)").message("a Running Task must stay on its Cell: a Task runs at most once"))]
+#[x_kube(validation = Rule::new("self.state != 'Resolving' || oldSelf.state in ['Completed', 'Resolving']").message("only a Completed Task becomes Resolving"))]
 #[x_kube(validation = Rule::new("self.state != 'Running' || (has(self.cellName) && has(self.instanceGuid))").message("a Running Task must have `cellName` and `instanceGuid`"))]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
@@ -132,18 +135,19 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10_240))]
     pub result: Option<String>,
-    /// How often no Cell could be found for it, or its Cell could not run it.
+    /// How often a Cell gave it back instead of starting it. Not finding a Cell is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub rejection_count: Option<i32>,
-    /// Why it was last rejected.
+    /// Why a Cell last gave it back, or why no Cell can be found for it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub rejection_reason: Option<String>,
     /// When it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_completed_time: Option<MicroTime>,
-    /// Succeeded is the summary: Unknown until the Task has ended.
+    /// Succeeded is the summary: Unknown until the Task has ended. CallbackDelivered tells what became of the
+    /// completion callback, once that is settled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

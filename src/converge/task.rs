@@ -1,14 +1,17 @@
-//! What to do about one Task.
+//! What to do about one Task. What it is then is told by [`transition::apply`].
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::conditions::{self, SUCCEEDED, Truth};
-use crate::api::{TaskState as State, TaskStatus};
+use crate::api::TaskState as State;
 
 use super::life::Life;
-use super::lrp::{self, Place, STALE_UNCLAIMED};
+use super::lrp::{self, STALE_UNCLAIMED};
 use super::world::TaskRecord;
+
+mod callback;
+pub mod transition;
+
+pub use callback::{DeleteReason, Settled, Settlement, keep, settled};
 
 /// Diego's words for a Task whose Cell was lost.
 pub const CELL_DISAPPEARED: &str = "cell disappeared before completion";
@@ -73,13 +76,43 @@ pub enum Act {
         /// The failure reason in words.
         reason: String,
     },
+    /// Its completion callback is due: whoever moves it to Resolving delivers it.
+    Deliver,
+    /// Whoever was to deliver its callback has not, for too long: somebody else may.
+    Demote,
+    /// It is finished and of no more use.
+    Delete(DeleteReason),
 }
 
-/// Decides about one Task. It never goes back from Running: a Task runs at most once.
+/// How long a Task may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Without a Cell it fails after this.
+    pub expire_pending: SignedDuration,
+    /// Finished, it is deleted after this, if it does not say otherwise itself.
+    pub expire_completed: SignedDuration,
+    /// Resolving for so long, it is demoted.
+    pub kick: SignedDuration,
+}
+
+impl Default for Limits {
+    /// Diego's.
+    fn default() -> Self {
+        Limits {
+            expire_pending: SignedDuration::from_secs(1800),
+            expire_completed: SignedDuration::from_secs(120),
+            kick: SignedDuration::from_secs(30),
+        }
+    }
+}
+
+/// Decides about one Task. It never goes back from Running: a Task runs at most once. `delivering` tells that this
+/// very process is delivering its callback.
 pub fn decide(
     task: &TaskRecord,
     life: &dyn Fn(&str, Option<i64>) -> Life,
-    expire_pending: SignedDuration,
+    delivering: bool,
+    limits: &Limits,
     now: Timestamp,
 ) -> Act {
     if task.version.deleting {
@@ -95,7 +128,7 @@ pub fn decide(
         reason: reason.into(),
     };
     match (status.state, here) {
-        (State::Completed | State::Resolving, _) => Act::Wait(None),
+        (State::Completed | State::Resolving, _) => callback::decide(task, delivering, limits, now),
         (State::Running, Some(Life::Lost | Life::Left | Life::Superseded { .. })) => {
             fail(FailureKind::CellMissing, CELL_DISAPPEARED)
         }
@@ -107,7 +140,7 @@ pub fn decide(
             if let Err(problem) = &task.demand {
                 return fail(FailureKind::InvalidTemplate, problem);
             }
-            let expires = add(task.created, expire_pending);
+            let expires = add(task.created, limits.expire_pending);
             if now >= expires {
                 return fail(FailureKind::NotStarted, NOT_STARTED);
             }
@@ -144,79 +177,9 @@ pub fn decide(
     }
 }
 
-/// The status after [`Act::Place`].
-pub fn place(
-    status: &TaskStatus,
-    place: Result<Place, String>,
-    generation: i64,
-    now: Timestamp,
-) -> TaskStatus {
-    let mut next = status.clone();
-    let waits_already = next.cell_name.is_none() && next.state_transition_time.is_some();
-    let (reason, message) = match place {
-        Ok(place) => {
-            next.cell_name = Some(place.cell);
-            next.cell_epoch = Some(place.epoch);
-            next.instance_guid = Some(place.guid);
-            next.state_transition_time = Some(MicroTime(now));
-            next.rejection_reason = None;
-            (
-                "Placed",
-                "The Task waits for its Cell to start it.".to_owned(),
-            )
-        }
-        Err(error) => {
-            if !waits_already {
-                next.state_transition_time = Some(MicroTime(now));
-            }
-            next.cell_name = None;
-            next.cell_epoch = None;
-            next.instance_guid = None;
-            next.rejection_reason = Some(error.chars().take(1024).collect());
-            (
-                "WaitingForCell",
-                format!("No Cell can run the Task now: {error}."),
-            )
-        }
-    };
-    conditions::set(
-        &mut next.conditions,
-        SUCCEEDED,
-        Truth::Unknown,
-        reason,
-        &message,
-        Some(generation),
-        now,
-    );
-    next
-}
-
-/// The status after [`Act::Fail`].
-pub fn fail(
-    status: &TaskStatus,
-    kind: FailureKind,
-    reason: &str,
-    generation: i64,
-    now: Timestamp,
-) -> TaskStatus {
-    let mut next = status.clone();
-    next.state = State::Completed;
-    next.failed = Some(true);
-    next.failure_reason = Some(reason.chars().take(1024).collect());
-    next.state_transition_time = Some(MicroTime(now));
-    next.first_completed_time.get_or_insert(MicroTime(now));
-    conditions::set(
-        &mut next.conditions,
-        SUCCEEDED,
-        Truth::False,
-        kind.as_str(),
-        reason,
-        Some(generation),
-        now,
-    );
-    next
-}
-
 fn add(time: Timestamp, span: SignedDuration) -> Timestamp {
     time.checked_add(span).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests;

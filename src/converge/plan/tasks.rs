@@ -2,12 +2,12 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::TaskStatus;
 use crate::converge::life::Life;
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::Work;
-use crate::converge::task;
-use crate::converge::world::{Key, Version, World};
+use crate::converge::task::transition::{self, Verb};
+use crate::converge::task::{self, Act, DeleteReason, Settled, Settlement};
+use crate::converge::world::{Key, World};
 
 use super::batch::Wanted;
 use super::{Plan, Rules, TaskChange, Write};
@@ -25,19 +25,14 @@ pub(super) fn decide(
     }
     let Some(task) = world.task(key) else { return };
     if let Some(cell) = &task.status.cell_name
-        && !world.cells().contains_key(cell)
         && world.life(cell, None) == Life::Unknown
     {
         plan.unknown_cells.insert(cell.clone());
     }
-    match task::decide(
-        task,
-        &|cell, epoch| world.life(cell, epoch),
-        rules.expire_pending_task,
-        now,
-    ) {
-        task::Act::Wait(until) => plan.wait(until),
-        task::Act::Place => {
+    let life = |cell: &str, epoch| world.life(cell, epoch);
+    match task::decide(task, &life, world.is_delivering(key), &rules.tasks, now) {
+        Act::Wait(until) => plan.wait(until),
+        Act::Place => {
             if let Ok(demand) = &task.demand {
                 wanted.push(Wanted {
                     work: Work::Task(key.clone()),
@@ -49,34 +44,19 @@ pub(super) fn decide(
                 });
             }
         }
-        task::Act::Fail { kind, reason } => {
-            let to = task::fail(&task.status, kind, &reason, task.version.generation, now);
+        Act::Fail { kind, reason } => {
+            let verb = Verb::Fail {
+                kind,
+                reason: reason.clone(),
+            };
             let change = TaskChange::Failed { kind, reason };
-            plan.writes.push(task_write(
-                key,
-                task.version.clone(),
-                &task.status,
-                &to,
-                change,
-            ));
-            world.plan_task(key, to);
+            write(world, key, &verb, change, now, plan);
         }
-    }
-}
-
-fn task_write(
-    key: &Key,
-    version: Version,
-    from: &TaskStatus,
-    to: &TaskStatus,
-    change: TaskChange,
-) -> Write {
-    Write::TaskStatus {
-        key: key.clone(),
-        version,
-        from: Box::new(from.clone()),
-        to: Box::new(to.clone()),
-        change,
+        Act::Deliver => {
+            plan.callbacks.insert(key.clone());
+        }
+        Act::Demote => write(world, key, &Verb::Demote, TaskChange::Demoted, now, plan),
+        Act::Delete(reason) => plan.writes.extend(delete(world, key, reason)),
     }
 }
 
@@ -88,9 +68,6 @@ pub(super) fn place(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let (Some(task), Some(version)) = (world.task(&wanted.key), &wanted.version) else {
-        return;
-    };
     let change = match &place {
         Ok(place) => TaskChange::Placed {
             cell: place.cell.clone(),
@@ -99,16 +76,80 @@ pub(super) fn place(
             error: error.clone(),
         },
     };
-    let to = task::place(&task.status, place, task.version.generation, now);
+    write(
+        world,
+        &wanted.key,
+        &Verb::Place { place },
+        change,
+        now,
+        plan,
+    );
+}
+
+/// The write that makes this process the owner of a Task's callback. `None` when the Task is not there to be owned.
+pub fn resolve(world: &mut World, key: &Key, now: Timestamp) -> Option<Write> {
+    let mut plan = Plan::default();
+    if !world.task_in_flight(key) {
+        let change = TaskChange::Resolving;
+        write(world, key, &Verb::Resolve, change, now, &mut plan);
+    }
+    plan.writes.pop()
+}
+
+/// The write that says how the callback of this very Task was settled. `None` when there is nothing left to say.
+pub fn settle(
+    world: &mut World,
+    key: &Key,
+    uid: &str,
+    how: &Settlement,
+    now: Timestamp,
+) -> Option<Write> {
+    let task = world.task(key).filter(|task| task.version.uid == uid)?;
+    if task::settled(task, how) == Settled::Delete {
+        return delete(world, key, DeleteReason::CallbackAnswered);
+    }
+    let mut plan = Plan::default();
+    let verb = Verb::Settle { how: how.clone() };
+    write(world, key, &verb, TaskChange::Settled, now, &mut plan);
+    plan.writes.pop()
+}
+
+/// Plans what `verb` makes of the Task, if that is allowed and anything new.
+fn write(
+    world: &mut World,
+    key: &Key,
+    verb: &Verb,
+    change: TaskChange,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let Some(task) = world.task(key) else { return };
+    let to = match transition::apply(&task.status, verb, task.version.generation, now) {
+        Ok(to) => to,
+        Err(refusal) => {
+            plan.refused_tasks.push((key.clone(), refusal));
+            return;
+        }
+    };
     if to == task.status {
         return;
     }
-    plan.writes.push(task_write(
-        &wanted.key,
-        version.clone(),
-        &task.status,
-        &to,
+    plan.writes.push(Write::TaskStatus {
+        key: key.clone(),
+        version: task.version.clone(),
+        from: Box::new(task.status.clone()),
+        to: Box::new(to.clone()),
         change,
-    ));
-    world.plan_task(&wanted.key, to);
+    });
+    world.plan_task(key, to);
+}
+
+fn delete(world: &mut World, key: &Key, reason: DeleteReason) -> Option<Write> {
+    let version = world.task(key)?.version.clone();
+    world.plan_task_removal(key);
+    Some(Write::DeleteTask {
+        key: key.clone(),
+        version,
+        reason,
+    })
 }
