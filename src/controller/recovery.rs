@@ -181,7 +181,11 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
     }
     let seen = Observation::Gone {
         ledger_epoch,
-        revision: reading.revision,
+        revision: reading.revision.saturating_add(
+            context
+                .last_heard(&loss.cell)
+                .map_or(0, |heard| heard.epoch_base),
+        ),
         phase: loss.phase,
     };
     let now = Timestamp::now();

@@ -18,7 +18,7 @@ pub enum Observation {
     Gone {
         /// The ledger's epoch before that read: a newer one is of a registration that the read came too early for.
         ledger_epoch: Option<i64>,
-        /// The store's revision at that read: every registration up to it is gone.
+        /// The store's revision at that read, counted on as epochs are: every registration up to it is gone.
         revision: i64,
         /// What the rep had last said of itself, if that was heard.
         phase: Option<PresencePhase>,

@@ -35,6 +35,7 @@ fn held(epoch: i64, incarnation: &str, phase: PresencePhase) -> Observation {
         phase,
         owner: String::new(),
         first_epoch: None,
+        epoch_base: 0,
     };
     Observation::Held(Presence {
         cell: "a".into(),

@@ -159,11 +159,9 @@ pub fn cell_of(key: &[u8]) -> Option<&str> {
 
 /// The presence that a key of the store holds; `None` for a key outside the layout.
 pub(crate) fn decode(kv: &KeyValue) -> Option<Presence> {
-    Some(Presence {
-        cell: cell_of(kv.key())?.to_owned(),
-        epoch: kv.create_revision(),
-        value: decode_value(kv.value()),
-    })
+    let cell = cell_of(kv.key())?.to_owned();
+    let value = decode_value(kv.value());
+    Some(Presence::created_at(cell, kv.create_revision(), value))
 }
 
 /// A presence's value; `None` when it can't be read.

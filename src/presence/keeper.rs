@@ -17,6 +17,8 @@ mod lane;
 mod register;
 mod worker;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +28,7 @@ use super::identity::Identity;
 use super::{PresencePhase, StoreError};
 
 /// What is registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Registration {
     /// The Cell's name.
     pub cell_id: String,
@@ -34,6 +36,25 @@ pub struct Registration {
     pub incarnation: String,
     /// How long the store keeps the presence without a renewal; `--presence-ttl-seconds`.
     pub ttl_seconds: u32,
+    /// The greatest epoch that the ledger has of this Cell: the next one must be greater, also in a store that lost
+    /// its data.
+    pub known_epoch: KnownEpoch,
+}
+
+/// The greatest epoch that was ever heard of; shared between who hears and who registers.
+#[derive(Debug, Clone, Default)]
+pub struct KnownEpoch(Arc<AtomicI64>);
+
+impl KnownEpoch {
+    /// Takes on what was heard, if it is greater.
+    pub fn hear(&self, epoch: i64) {
+        self.0.fetch_max(epoch, Ordering::Relaxed);
+    }
+
+    /// The greatest so far; 0 for none.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The state of a Cell's presence, as far as its keeper knows.

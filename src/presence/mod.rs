@@ -51,6 +51,10 @@ pub struct PresenceValue {
     /// The epoch of this incarnation's first registration; `None` when this registration is the first.
     #[serde(default)]
     pub first_epoch: Option<i64>,
+    /// What the store's revisions are counted on from. 0 but after a store lost its data: its revisions begin anew,
+    /// epochs must not.
+    #[serde(default)]
+    pub epoch_base: i64,
 }
 
 /// A Cell's presence as the store holds it.
@@ -58,13 +62,28 @@ pub struct PresenceValue {
 pub struct Presence {
     /// The Cell's name.
     pub cell: String,
-    /// Grows with every registration (etcd: create revision of the key).
+    /// Grows with every registration (etcd: create revision of the key, and the value's base).
     pub epoch: i64,
     /// The rep's value; `None` when it can't be read, which means "present, unknown", never "lost".
     pub value: Option<PresenceValue>,
 }
 
 impl Presence {
+    /// The presence of a key that was created at `revision` of the store.
+    pub fn created_at(cell: String, revision: i64, value: Option<PresenceValue>) -> Presence {
+        let base = value.as_ref().map_or(0, |value| value.epoch_base);
+        Presence {
+            cell,
+            epoch: base.saturating_add(revision),
+            value,
+        }
+    }
+
+    /// What the store's revisions are counted on from, where the value can be read.
+    pub fn epoch_base(&self) -> i64 {
+        self.value.as_ref().map_or(0, |value| value.epoch_base)
+    }
+
     /// The TTL in seconds the rep registered with, where its value can be read.
     pub fn ttl(&self) -> Option<Duration> {
         self.value

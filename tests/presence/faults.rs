@@ -163,7 +163,7 @@ async fn an_emptied_store_is_another_store_and_takes_nobody_away() {
     for cell in ["x", "y", "z"] {
         put(&before, cell, &value(cell)).await;
     }
-    let (mut rep, _) = Rep::registered(config(vec![own.endpoint()]), "a", 2).await;
+    let (mut rep, registered) = Rep::registered(config(vec![own.endpoint()]), "a", 2).await;
     watch.catch_up(&before).await;
 
     server.kill();
@@ -195,8 +195,14 @@ async fn an_emptied_store_is_another_store_and_takes_nobody_away() {
             .value
             .expect("readable")
             .first_epoch,
-        None,
-        "another store knows nothing of a registration in the one before"
+        Some(registered.epoch),
+        "the incarnation goes on, and so do its epochs"
+    );
+    assert!(
+        again.epoch > registered.epoch,
+        "{} after {}: the emptied store begins to count anew, epochs must not",
+        again.epoch,
+        registered.epoch
     );
 }
 

@@ -86,6 +86,24 @@ async fn a_presence_given_back_is_seen_as_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phase_still_on_its_way_never_hides_that_the_presence_was_given_back() {
+    let etcd = etcd(1).await;
+    let mut watch = Watch::synced(config(etcd.endpoints())).await;
+    for _ in 0..25 {
+        let (rep, _) = Rep::registered(config(etcd.endpoints()), "a", 60).await;
+        let control = &rep.keeper.control;
+        // Whichever of the two the store gets first.
+        let (_, given_back) = tokio::join!(
+            control.set_phase(PresencePhase::Draining),
+            control.release()
+        );
+        assert_eq!(given_back, Ok(true));
+        let departure = watch.until_gone("a").await;
+        assert_eq!(departure.last.phase(), PresencePhase::Released);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_phase_is_published_under_the_same_epoch() {
     let etcd = etcd(1).await;
     let mut watch = Watch::synced(config(etcd.endpoints())).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diego_operator::presence::etcd::{EtcdConfig, key};
 use diego_operator::presence::identity::Identity;
-use diego_operator::presence::keeper::{Keeper, KeeperReport, Registration};
+use diego_operator::presence::keeper::{Keeper, KeeperReport, KnownEpoch, Registration};
 use diego_operator::presence::watcher;
 use diego_operator::presence::{Departure, Presence, PresenceEvent};
 use etcd_client::{Client, PutOptions};
@@ -207,6 +207,7 @@ impl Rep {
             cell_id: cell.into(),
             incarnation: incarnation.into(),
             ttl_seconds: ttl,
+            known_epoch: KnownEpoch::default(),
         };
         let keeper = Keeper::start(config, registration, identity).expect("the keeper starts");
         Self {

@@ -280,5 +280,16 @@ async fn a_presence_store_that_lost_its_data_moves_nothing_and_losses_are_still_
     );
     site.kill_cell("c").await;
     site.running("web", 6, |cell| cell != "c").await?;
+    site.cell_state("c", CellState::Missing).await?;
+    // Its epochs go on where they were, so it returns by itself.
+    site.start_rep("c", "z3", &[]).await?;
+    let again = site
+        .cells()
+        .get("c")
+        .await?
+        .status
+        .unwrap_or_default()
+        .epoch;
+    assert!(again > recorded, "{again:?} after {recorded:?}");
     Ok(())
 }

@@ -9,10 +9,33 @@ pub(super) struct Found {
     pub value: Option<PresenceValue>,
     /// The lease that holds it; 0 for none.
     pub lease: i64,
-    /// Its create revision.
-    pub epoch: i64,
+    /// The store's revision at which it was created.
+    pub created: i64,
     /// Its last change: what a compare-and-swap is bound to.
     pub mod_revision: i64,
+}
+
+impl Found {
+    /// What its epoch is counted on from.
+    pub fn base(&self) -> i64 {
+        self.value.as_ref().map_or(0, |value| value.epoch_base)
+    }
+
+    /// Its epoch.
+    pub fn epoch(&self) -> i64 {
+        self.base().saturating_add(self.created)
+    }
+}
+
+/// What the epoch of a registration is counted on from, so that it is greater than `last`, the greatest epoch that is
+/// known of the Cell. `base` is what the Cell's epochs were counted on from so far, `revision` the store's, which the
+/// registration comes after.
+pub(super) fn epoch_base(base: i64, last: i64, revision: i64) -> i64 {
+    if base.saturating_add(revision) >= last {
+        base
+    } else {
+        last
+    }
 }
 
 /// Who we are.
@@ -75,12 +98,33 @@ mod tests {
             phase: PresencePhase::Held,
             owner: owner.into(),
             first_epoch: None,
+            epoch_base: 0,
         };
         Found {
             value: Some(value),
             lease,
-            epoch: 3,
+            created: 3,
             mod_revision: 4,
+        }
+    }
+
+    #[test]
+    fn epochs_go_on_in_a_store_that_begins_anew() {
+        for (base, last, revision, expected) in [
+            (0, 0, 7, 0),
+            (0, 7, 7, 0),
+            (0, 53, 3, 53),
+            // Counted on from 53, the Cell is known up to 56, and the store has come to 9.
+            (53, 56, 9, 53),
+            // It was emptied once more.
+            (53, 90, 2, 90),
+        ] {
+            let chosen = epoch_base(base, last, revision);
+            assert_eq!(
+                chosen, expected,
+                "base {base}, last {last}, revision {revision}"
+            );
+            assert!(chosen + revision + 1 > last);
         }
     }
 

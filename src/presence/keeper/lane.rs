@@ -96,13 +96,13 @@ impl Lane {
     pub(super) async fn holds(
         &self,
         key: &str,
-        epoch: i64,
+        created: i64,
         lease: i64,
         deadline: Duration,
     ) -> Result<bool, StoreError> {
         let mut kv = self.client.kv_client();
         Ok(
-            within(deadline, kv.txn(Txn::new().when(ours(key, epoch, lease))))
+            within(deadline, kv.txn(Txn::new().when(ours(key, created, lease))))
                 .await?
                 .succeeded(),
         )
@@ -110,9 +110,9 @@ impl Lane {
 }
 
 /// The comparisons that say: this key is the one we registered.
-pub(super) fn ours(key: &str, epoch: i64, lease: i64) -> Vec<Compare> {
+pub(super) fn ours(key: &str, created: i64, lease: i64) -> Vec<Compare> {
     vec![
-        Compare::create_revision(key, CompareOp::Equal, epoch),
+        Compare::create_revision(key, CompareOp::Equal, created),
         Compare::lease(key, CompareOp::Equal, lease),
     ]
 }

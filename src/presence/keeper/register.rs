@@ -6,7 +6,7 @@ use etcd_client::{Client, Compare, CompareOp, DeleteOptions, KeyValue, PutOption
 
 use super::super::etcd::{EtcdConfig, decode_value, key, within};
 use super::super::{PresencePhase, PresenceValue, StoreError};
-use super::decide::{Claim, Found, Step, decide};
+use super::decide::{Claim, Found, Step, decide, epoch_base};
 use super::{KeeperError, Registration};
 
 /// One exchange while registering. These write to the store's disks, so they get more time than a renewal.
@@ -20,13 +20,30 @@ const MAX_LEASES: usize = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub lease: i64,
-    pub epoch: i64,
+    /// The store's revision at which the key was created.
+    pub created: i64,
     pub ttl: Duration,
     /// Before the lease was asked for.
     pub sent: Instant,
     pub took_over: bool,
-    /// The incarnation's first registration, where that is an earlier one: as published.
-    pub first_epoch: Option<i64>,
+    /// As published.
+    pub epochs: Epochs,
+}
+
+impl Held {
+    /// The epoch held.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epochs.base.saturating_add(self.created)
+    }
+}
+
+/// What a registration says of those before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Epochs {
+    /// What the store's revisions are counted on from.
+    pub base: i64,
+    /// The incarnation's first registration, where that is an earlier one.
+    pub first: Option<i64>,
 }
 
 /// What a try came to.
@@ -62,8 +79,10 @@ pub(super) struct Try<'a> {
     pub registration: &'a Registration,
     pub owner: &'a str,
     pub phase: PresencePhase,
-    /// The epoch of this keeper's first registration, if there was one.
-    pub first_epoch: Option<i64>,
+    /// Of this keeper's registrations so far.
+    pub epochs: Epochs,
+    /// The greatest epoch that is known of this Cell.
+    pub last_epoch: i64,
     /// Whether `owner` proves that the key is ours.
     pub proof: bool,
     /// The leases this keeper was granted; a new one is added as soon as it is known.
@@ -80,9 +99,8 @@ impl Try<'_> {
         let key = key(&self.registration.cell_id);
         let answer = within(TIMEOUT, client.kv_client().get(key.as_str(), None)).await?;
         let found = answer.kvs().first().map(found);
-        // A store that is not even as new as our first registration is another one, which knows nothing of it.
-        let revision = answer.header().map_or(i64::MAX, |header| header.revision());
-        self.first_epoch = self.first_epoch.filter(|first| *first <= revision);
+        let revision = answer.header().map_or(0, |header| header.revision());
+        self.epochs.base = epoch_base(self.epochs.base, self.last_epoch, revision);
         let claim = Claim {
             incarnation: &self.registration.incarnation,
             proof: self.proof.then_some(self.owner),
@@ -105,19 +123,16 @@ impl Try<'_> {
     async fn create(&mut self, client: &Client, key: &str) -> Result<Attempt, Failure> {
         let (lease, ttl, sent) = self.grant(client).await?;
         let absent = Compare::create_revision(key, CompareOp::Equal, 0);
-        let first_epoch = self.first_epoch;
-        match self
-            .put(client, key, absent, lease, ttl, first_epoch)
-            .await?
-        {
+        let epochs = self.epochs;
+        match self.put(client, key, absent, lease, ttl, epochs).await? {
             // A key's create revision is that of the transaction that created it.
-            Some(revision) => Ok(Attempt::Held(Held {
+            Some(created) => Ok(Attempt::Held(Held {
                 lease,
-                epoch: revision,
+                created,
                 ttl,
                 sent,
                 took_over: false,
-                first_epoch,
+                epochs,
             })),
             None => Ok(Attempt::Again),
         }
@@ -134,15 +149,15 @@ impl Try<'_> {
         let (lease, ttl, sent) = self.grant(client).await?;
         let unchanged = Compare::mod_revision(key, CompareOp::Equal, found.mod_revision);
         // The registration goes on, and so does what it said of the ones before it.
-        let first_epoch = match &found.value {
-            Some(value) => value.first_epoch,
-            None => self.first_epoch,
+        let epochs = Epochs {
+            base: found.base(),
+            first: match &found.value {
+                Some(value) => value.first_epoch,
+                None => self.epochs.first,
+            },
         };
-        if self
-            .put(client, key, unchanged, lease, ttl, first_epoch)
-            .await?
-            .is_none()
-        {
+        let put = self.put(client, key, unchanged, lease, ttl, epochs);
+        if put.await?.is_none() {
             return Ok(Attempt::Again);
         }
         // The key hangs on the new lease now. If this fails, the old lease ends by itself.
@@ -153,11 +168,11 @@ impl Try<'_> {
         }
         Ok(Attempt::Held(Held {
             lease,
-            epoch: found.epoch,
+            created: found.created,
             ttl,
             sent,
             took_over,
-            first_epoch,
+            epochs,
         }))
     }
 
@@ -194,9 +209,9 @@ impl Try<'_> {
         condition: Compare,
         lease: i64,
         ttl: Duration,
-        first_epoch: Option<i64>,
+        epochs: Epochs,
     ) -> Result<Option<i64>, Failure> {
-        let value = value(self.registration, self.owner, self.phase, ttl, first_epoch);
+        let value = value(self.registration, self.owner, self.phase, ttl, epochs);
         let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
         let txn = Txn::new().when([condition]).and_then([put]);
         let answer = within(TIMEOUT, client.kv_client().txn(txn)).await?;
@@ -236,7 +251,7 @@ async fn end_former_life(client: &Client, key: &str, found: &Found) -> Result<bo
         revoke(client, found.lease).await?;
     } else {
         // A key without a lease would stay for ever.
-        let same = Compare::create_revision(key, CompareOp::Equal, found.epoch);
+        let same = Compare::create_revision(key, CompareOp::Equal, found.created);
         let delete = TxnOp::delete(key, Some(DeleteOptions::new()));
         within(
             TIMEOUT,
@@ -261,7 +276,7 @@ fn found(kv: &KeyValue) -> Found {
     Found {
         value: decode_value(kv.value()),
         lease: kv.lease(),
-        epoch: kv.create_revision(),
+        created: kv.create_revision(),
         mod_revision: kv.mod_revision(),
     }
 }
@@ -272,7 +287,7 @@ pub(super) fn value(
     owner: &str,
     phase: PresencePhase,
     ttl: Duration,
-    first_epoch: Option<i64>,
+    epochs: Epochs,
 ) -> Vec<u8> {
     json(&PresenceValue {
         cell_id: registration.cell_id.clone(),
@@ -280,7 +295,8 @@ pub(super) fn value(
         ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
         phase,
         owner: owner.to_owned(),
-        first_epoch,
+        first_epoch: epochs.first,
+        epoch_base: epochs.base,
     })
 }
 

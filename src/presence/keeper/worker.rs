@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 use super::super::PresencePhase;
 use super::super::etcd::EtcdConfig;
 use super::decide::Found;
-use super::register::{Attempt, Failure, Held, Try};
+use super::register::{Attempt, Epochs, Failure, Held, Try};
 use super::{Command, FailureKind, KeeperError, KeeperReport, Keeping, Registration};
 use crate::backoff::{Backoff, chance};
 use keeping::Outcome;
@@ -52,8 +52,10 @@ pub(super) struct Worker {
     proof: bool,
     /// What to publish, now and at the next registration.
     phase: PresencePhase,
-    /// The epoch of this incarnation's first registration, once there was one.
-    first_epoch: Option<i64>,
+    /// Of the registrations so far: the incarnation's first one, and what epochs are counted on from.
+    epochs: Epochs,
+    /// The last epoch held.
+    last_epoch: i64,
     /// Leases granted to this keeper, newest last.
     leases: Vec<i64>,
     /// Whose turn it is among the endpoints.
@@ -84,7 +86,8 @@ impl Worker {
             owner,
             proof,
             phase,
-            first_epoch: None,
+            epochs: Epochs::default(),
+            last_epoch: 0,
             leases: Vec::new(),
             turn,
             wires,
@@ -120,7 +123,7 @@ impl Worker {
                 Outcome::Lost(reason) => {
                     tracing::warn!(
                         cell = self.registration.cell_id,
-                        epoch = held.epoch,
+                        epoch = held.epoch(),
                         reason = reason.as_str(),
                         "presence lost; registering anew"
                     );
@@ -147,7 +150,8 @@ impl Worker {
                 registration: &self.registration,
                 owner: &self.owner,
                 phase: self.phase,
-                first_epoch: self.first_epoch,
+                epochs: self.epochs,
+                last_epoch: self.last_epoch.max(self.registration.known_epoch.get()),
                 proof: self.proof,
                 leases: &mut self.leases,
             };
@@ -192,11 +196,15 @@ impl Worker {
 
     fn registered(&mut self, held: &Held) {
         self.proof = false;
-        self.first_epoch = Some(held.first_epoch.unwrap_or(held.epoch));
+        self.epochs = Epochs {
+            base: held.epochs.base,
+            first: Some(held.epochs.first.unwrap_or(held.epoch())),
+        };
+        self.last_epoch = held.epoch();
         self.leases = vec![held.lease];
         tracing::info!(
             cell = self.registration.cell_id,
-            epoch = held.epoch,
+            epoch = held.epoch(),
             ttl = held.ttl.as_secs(),
             took_over = held.took_over,
             endpoint = self.config.endpoint(self.turn),
@@ -204,11 +212,11 @@ impl Worker {
         );
         self.wires.keeping.send_replace(Keeping {
             held: true,
-            epoch: Some(held.epoch),
+            epoch: Some(held.epoch()),
             last_renewal_sent: Some(held.sent),
         });
         self.say(KeeperReport::Registered {
-            epoch: held.epoch,
+            epoch: held.epoch(),
             lease_id: held.lease,
             ttl: held.ttl,
             took_over: held.took_over,
@@ -224,7 +232,7 @@ impl Worker {
         );
         self.say(KeeperReport::Refused {
             incarnation: incarnation(found),
-            epoch: found.epoch,
+            epoch: found.epoch(),
         });
     }
 
@@ -232,7 +240,7 @@ impl Worker {
         KeeperError::HeldByAnother {
             cell_id: self.registration.cell_id.clone(),
             incarnation: incarnation(found),
-            epoch: found.epoch,
+            epoch: found.epoch(),
         }
     }
 

@@ -21,6 +21,7 @@ fn valued(cell: &str, epoch: i64, phase: PresencePhase) -> Presence {
         phase,
         owner: String::new(),
         first_epoch: None,
+        epoch_base: 0,
     };
     Presence {
         cell: cell.into(),

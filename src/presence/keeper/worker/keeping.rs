@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use etcd_client::{PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tokio::time::sleep_until;
 
 use super::super::super::etcd::{key, within};
@@ -83,7 +83,7 @@ impl Worker {
                     let key = key(&self.registration.cell_id);
                     // Only a clear answer counts: whether the store can be reached is the renewals' business.
                     if let Some(open) = &lane
-                        && let Ok(false) = Lane::holds(open, &key, held.epoch, held.lease, deadline).await
+                        && let Ok(false) = Lane::holds(open, &key, held.created, held.lease, deadline).await
                     {
                         self.revoke_own(Instant::now() + deadline).await;
                         return Outcome::Lost(LossReason::KeyGone);
@@ -131,21 +131,28 @@ impl Worker {
         let config = self.config.clone();
         let mut turn = self.turn;
         let key = key(&self.registration.cell_id);
-        let value = value(
-            &self.registration,
-            &self.owner,
-            phase,
-            held.ttl,
-            held.first_epoch,
-        );
+        let value = |phase| {
+            value(
+                &self.registration,
+                &self.owner,
+                phase,
+                held.ttl,
+                held.epochs,
+            )
+        };
+        let mut still = ours(&key, held.created, held.lease);
+        if phase != PresencePhase::Released {
+            // One that arrives late must not hide that the presence was given back: its end would be a loss.
+            let released = value(PresencePhase::Released);
+            still.push(Compare::value(key.as_str(), CompareOp::NotEqual, released));
+        }
+        let value = value(phase);
         let put = TxnOp::put(
             key.as_str(),
             value,
             Some(PutOptions::new().with_ignore_lease()),
         );
-        let txn = Txn::new()
-            .when(ours(&key, held.epoch, held.lease))
-            .and_then([put]);
+        let txn = Txn::new().when(still).and_then([put]);
         async move {
             loop {
                 let answer = within(MAX_ANSWER, async {
