@@ -1,4 +1,4 @@
-//! A graceful stop: what to do next, as a function of what is left and of the time.
+//! Leaving, to stop or because the Cell is evacuated: what to do next, as a function of what is left and of the time.
 //!
 //! The rep publishes that it drains, takes nothing new on, and waits until the controller has moved its instances
 //! away and its Tasks have ended. What is still there when the time is up is stopped; the presence is given back
@@ -16,13 +16,15 @@ pub const LAST_WRITES: Duration = Duration::from_secs(10);
 /// With the operator in a hurry, a process has this long between SIGTERM and SIGKILL.
 pub const HURRY_GRACE: Duration = Duration::from_secs(1);
 
-/// What a rep knows that shuts down.
+/// What a rep knows that leaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Draining {
     /// When it began.
     pub since: Instant,
     /// `--evacuation-timeout-seconds`.
     pub timeout: Duration,
+    /// The store knows that it drains, or was given up on: giving the presence back may follow.
+    pub told: bool,
     /// When the rest was told to stop, and until when that is waited for.
     pub forced_until: Option<Instant>,
 }
@@ -48,6 +50,7 @@ impl Draining {
     /// asked twice.
     pub fn next(&self, left: bool, hurry: bool, now: Instant) -> Step {
         let over = now >= self.deadline();
+        let left = left || !self.told;
         match (left, self.forced_until.is_some()) {
             (false, _) => Step::Done,
             (true, false) if hurry || over => Step::StopAll,
@@ -68,13 +71,19 @@ mod tests {
         let draining = Draining {
             since,
             timeout: Duration::from_secs(600),
+            told: true,
             forced_until: None,
+        };
+        let untold = Draining {
+            told: false,
+            ..draining
         };
         let forced = Draining {
             forced_until: Some(at(640)),
             ..draining
         };
         for (state, left, hurry, now, expected) in [
+            (untold, false, false, at(0), Step::Wait),
             (draining, false, false, at(0), Step::Done),
             (draining, true, false, at(599), Step::Wait),
             (draining, true, false, at(600), Step::StopAll),

@@ -1,4 +1,4 @@
-//! A graceful stop of the actor: what [`super::drain`] decides, done.
+//! The actor leaves, to stop or because its Cell is evacuated: what [`super::drain`] decides, done.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,16 @@ impl Actor {
         tracing::info!(
             cell = self.setup.cell,
             containers = self.containers.len(),
-            "stopping: moving the work away"
+            "draining: moving the work away"
         );
         self.mode = Mode::Draining;
         self.draining = Some(Draining {
             since: Instant::now(),
             timeout: self.setup.evacuation_timeout,
+            told: false,
             forced_until: None,
         });
-        self.setup.metrics.set_evacuating();
+        self.setup.metrics.set_evacuating(true);
         let (keeper, outbox) = (self.keeper.clone(), self.outbox.clone());
         tokio::spawn(async move {
             match tokio::time::timeout(PHASE_TIMEOUT, keeper.set_phase(PresencePhase::Draining))
@@ -43,7 +44,16 @@ impl Actor {
         });
     }
 
-    /// One step of a graceful stop. Returns whether it is over.
+    /// The store knows that this rep drains, or was given up on: from now on work is given away.
+    pub(super) fn phase_told(&mut self) {
+        self.draining = self.draining.map(|draining| Draining {
+            told: true,
+            ..draining
+        });
+        self.settle_all();
+    }
+
+    /// One step of leaving. Returns whether it is over.
     pub(super) fn drain(&mut self, hurry: bool) -> bool {
         let Some(draining) = self.draining else {
             return false;
@@ -57,6 +67,10 @@ impl Actor {
                         containers = self.containers.len(),
                         "not everything could be told to the API server"
                     );
+                    // Nothing runs here without a presence.
+                    for container in self.containers.values() {
+                        container.kill_after(Duration::ZERO);
+                    }
                 }
                 true
             }
@@ -68,12 +82,14 @@ impl Actor {
     }
 
     fn stop_all(&mut self, hurry: bool) {
-        tracing::warn!(
-            cell = self.setup.cell,
-            containers = self.containers.len(),
-            hurry,
-            "stopping what is still here"
-        );
+        if !self.containers.is_empty() {
+            tracing::warn!(
+                cell = self.setup.cell,
+                containers = self.containers.len(),
+                hurry,
+                "stopping what is still here"
+            );
+        }
         let mut grace = Duration::ZERO;
         for container in self.containers.values_mut() {
             container.stop_reason.get_or_insert(drain::TIMED_OUT);

@@ -2,8 +2,6 @@
 
 use diego_operator::api::{ActualLRPState, CellState, TaskState};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 
 use crate::support::{Failure, eventually, objects, site::START, site::Site};
 
@@ -98,43 +96,6 @@ async fn a_task_on_a_draining_cell_runs_to_its_end() -> Result<(), Failure> {
     assert_eq!(
         (status.failed.unwrap_or(false), status.failure_reason),
         (false, None)
-    );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn spec_evacuate_moves_the_work_and_taking_it_back_lets_new_work_in() -> Result<(), Failure> {
-    let mut site = Site::start().await?;
-    site.start_controller(&[]).await?;
-    site.start_rep("a", "z1", &[]).await?;
-    site.start_rep("b", "z2", &[]).await?;
-    site.desire(&objects::sleepers("web", 4)).await?;
-    site.running("web", 4, |_| true).await?;
-    let evacuate = |wanted: bool| Patch::Merge(json!({ "spec": { "evacuate": wanted } }));
-    site.cells()
-        .patch("b", &PatchParams::default(), &evacuate(true))
-        .await?;
-    site.running("web", 4, |cell| cell == "a").await?;
-    let cell = site.cells().get("b").await?.status.unwrap_or_default();
-    assert_eq!(
-        (cell.state, &*cell.conditions[0].reason),
-        (Some(CellState::Present), "Evacuating")
-    );
-    site.desire(&objects::sleepers("api", 2)).await?;
-    site.running("api", 2, |cell| cell == "a").await?;
-    site.cells()
-        .patch("b", &PatchParams::default(), &evacuate(false))
-        .await?;
-    eventually("it is ready again", START, || async {
-        let status = site.cells().get("b").await.ok()?.status?;
-        (status.conditions[0].reason == "PresenceHeld").then_some(())
-    })
-    .await?;
-    site.desire(&objects::sleepers("more", 2)).await?;
-    let more = site.running("more", 2, |_| true).await?;
-    assert!(
-        more.iter()
-            .any(|lrp| lrp.status.as_ref().unwrap().cell_name.as_deref() == Some("b"))
     );
     Ok(())
 }

@@ -1,0 +1,178 @@
+//! One life of a rep: from the registration of its presence to its end, with one keeper and one actor.
+//!
+//! ```text
+//! register ──> work ──> drain, when the rep is to stop or its Cell to be evacuated ──> give the presence back
+//! ```
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{Actor, Setup};
+use super::records::Record;
+use super::store::Store;
+use super::workdir::WorkDir;
+use super::{Rep, RepError, presence, procfs, watch};
+use crate::api::ExecutorKind;
+use crate::presence::PresencePhase;
+use crate::presence::identity::Identity;
+use crate::presence::keeper::{Keeper, KeeperControl, KeeperError, Registration};
+
+/// The rep's own program, whatever became of its file since it was started.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Sightings that wait for the actor; the watches pause beyond that.
+const SIGHTINGS: usize = 1024;
+
+/// How often a Cell with executor Pods that drains asks whether its work has moved away.
+const MOVED_AWAY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Rep {
+    /// Registers, works, and leaves when the rep is to stop or the Cell to be evacuated. Once begun, leaving goes on
+    /// to its end, whoever takes the evacuation back meanwhile: work that was moved away does not return.
+    pub(super) async fn live(
+        &self,
+        work_dir: Option<WorkDir>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RepError> {
+        let leave = shutdown.child_token();
+        tokio::select! {
+            ended = self.keep_presence(work_dir, leave.clone()) => ended,
+            never = self.leave_when_asked(&leave) => match never {},
+        }
+    }
+
+    async fn leave_when_asked(&self, leave: &CancellationToken) -> Infallible {
+        self.cell.until_evacuate(true).await;
+        tracing::info!(cell = self.config.cell_id, "spec.evacuate is true");
+        leave.cancel();
+        std::future::pending().await
+    }
+
+    async fn keep_presence(
+        &self,
+        work_dir: Option<WorkDir>,
+        leave: CancellationToken,
+    ) -> Result<(), RepError> {
+        let config = &self.config;
+        let incarnation = incarnation(config.executor)?;
+        let identity = Identity::prepare(&config.work_dir, &config.cell_id, &incarnation)?;
+        let registration = Registration {
+            cell_id: config.cell_id.clone(),
+            incarnation,
+            ttl_seconds: config.ttl_seconds,
+            known_epoch: self.cell.known_epoch.clone(),
+        };
+        let keeper = Keeper::start(config.etcd.clone(), registration, Some(identity))?;
+        let control = keeper.control;
+        let follow = presence::follow(keeper.reports, self.metrics.clone());
+        let mut follower = tokio::spawn(follow);
+        let failed = |ended: Result<Result<(), KeeperError>, tokio::task::JoinError>| match ended {
+            Ok(Err(error)) => RepError::Presence(error),
+            Ok(Ok(())) | Err(_) => RepError::Presence(KeeperError::Ended),
+        };
+        let mut keeping = control.keeping();
+        tokio::select! {
+            // Only whether: the value itself must not be borrowed across an await.
+            registered = async { keeping.wait_for(|keeping| keeping.held).await.is_ok() } => {
+                if !registered {
+                    return Err(failed(follower.await));
+                }
+                // Nobody listens any more only when the program ends.
+                let _ = self.ready.send(true);
+                tokio::select! {
+                    () = self.work(work_dir, control.clone(), leave) => {}
+                    ended = &mut follower => return Err(failed(ended)),
+                }
+            }
+            ended = &mut follower => return Err(failed(ended)),
+            () = leave.cancelled() => {}
+        }
+        give_back(control).await;
+        // What it told last is measured before anything else is.
+        let _ = follower.await;
+        Ok(())
+    }
+
+    /// Runs what is assigned here, and after `leave` until nothing of it is left.
+    async fn work(
+        &self,
+        work_dir: Option<WorkDir>,
+        keeper: KeeperControl,
+        leave: CancellationToken,
+    ) {
+        let config = &self.config;
+        let store = Store::new(self.client.clone());
+        let Some(work_dir) = work_dir else {
+            leave.cancelled().await;
+            self.metrics.set_evacuating(true);
+            return self.wait_until_moved_away(&store, &keeper).await;
+        };
+        let setup = Setup {
+            cell: config.cell_id.clone(),
+            // Registered just now: there is no work before that.
+            first_epoch: keeper.keeping().borrow().epoch.unwrap_or(i64::MIN),
+            address: config.address.clone(),
+            supervisor: OWN_PROGRAM.into(),
+            work_dir,
+            sync_interval: config.sync_interval,
+            evacuation_timeout: config.evacuation_timeout,
+            store,
+            metrics: self.metrics.clone(),
+        };
+        let (seen, sightings) = mpsc::channel(SIGHTINGS);
+        let watches = tokio::spawn(watch::run(
+            self.client.clone(),
+            config.cell_id.clone(),
+            seen,
+        ));
+        Actor::new(setup, keeper)
+            .run(sightings, leave, config.hurry.clone())
+            .await;
+        watches.abort();
+    }
+
+    /// With executor Pods the controller moves the work; the rep only has to be there until that is done.
+    async fn wait_until_moved_away(&self, store: &Store, keeper: &KeeperControl) {
+        let config = &self.config;
+        tracing::info!(
+            cell = config.cell_id,
+            "draining: waiting until the work has moved away"
+        );
+        if let Err(error) = keeper.set_phase(PresencePhase::Draining).await {
+            tracing::warn!(%error, "the presence store was not told that this Cell drains");
+        }
+        let until = Instant::now() + config.evacuation_timeout;
+        while Instant::now() < until {
+            match store.assigned(&config.cell_id).await {
+                Ok(records) if !records.iter().any(Record::is_unfinished) => return,
+                Ok(_) | Err(_) => {}
+            }
+            tokio::select! {
+                () = tokio::time::sleep(MOVED_AWAY_INTERVAL) => {}
+                () = config.hurry.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// One life of the containers: processes die with the rep's, Pods with the machine.
+fn incarnation(executor: ExecutorKind) -> Result<String, RepError> {
+    match executor {
+        ExecutorKind::Process => Ok(uuid::Uuid::new_v4().to_string()),
+        ExecutorKind::Pods => procfs::boot_id().map_err(RepError::BootId),
+    }
+}
+
+/// The presence goes last, when nothing runs here any more.
+async fn give_back(control: KeeperControl) {
+    match control.release().await {
+        Ok(true) | Err(KeeperError::Ended) => {}
+        Ok(false) => tracing::warn!("the presence could not be given back; it ends with its TTL"),
+        Err(error) => {
+            tracing::warn!(%error, "the presence could not be given back; it ends with its TTL")
+        }
+    }
+}
