@@ -8,8 +8,18 @@ use crate::converge::world::Version;
 pub fn status_patch<S: serde::Serialize>(version: &Version, from: &S, to: &S) -> Value {
     json!({
         "metadata": { "uid": version.uid, "resourceVersion": version.revision.to_string() },
-        "status": replacing(&json!(from), &json!(to)),
+        "status": between(from, to),
     })
+}
+
+/// A change of the status of this version, and of no other.
+pub fn bound(resource_version: Option<&str>, status: Value) -> Value {
+    json!({ "metadata": { "resourceVersion": resource_version }, "status": status })
+}
+
+/// What turns `from` into `to`, as a merge patch.
+pub fn between<S: serde::Serialize>(from: &S, to: &S) -> Value {
+    replacing(&json!(from), &json!(to))
 }
 
 /// `to` as a merge patch that leaves nothing of `from` behind.

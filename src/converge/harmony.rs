@@ -19,11 +19,17 @@ pub enum LrpRecord {
     /// Placed here and not yet claimed.
     UnclaimedMine,
     /// Not placed, or placed elsewhere, or here as another instance, and not yet claimed.
-    UnclaimedOther,
+    UnclaimedOther {
+        /// Whether yet another instance is kept as the Evacuating one.
+        evacuating: bool,
+    },
     /// Claimed by this instance.
     ClaimedMine,
     /// Claimed by another instance.
-    ClaimedOther,
+    ClaimedOther {
+        /// Whether yet another instance is kept as the Evacuating one.
+        evacuating: bool,
+    },
     /// Running as this instance.
     RunningMine,
     /// Running as another instance.
@@ -96,6 +102,8 @@ pub enum LrpAction {
     Run,
     /// Record: -> Running, with address and ports; the Suspect and the Evacuating instance are dropped.
     ReportRunning,
+    /// Record: this instance is kept as the Evacuating one, with address and ports, until its replacement runs.
+    ReportEvacuating,
     /// Record: create it again; the instance is reported into it next.
     CreateRecord,
     /// Record: -> Crashed.
@@ -149,9 +157,9 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
             C::Stopping,
             R::None { .. }
             | R::UnclaimedMine
-            | R::UnclaimedOther
+            | R::UnclaimedOther { .. }
             | R::ClaimedMine
-            | R::ClaimedOther,
+            | R::ClaimedOther { .. },
         ) => A::Nothing,
         (
             C::Stopping,
@@ -167,7 +175,11 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
         (C::None, R::EvacuatingMine) => A::DropEvacuating,
         (
             C::None,
-            R::None { .. } | R::UnclaimedOther | R::ClaimedOther | R::RunningOther | R::Crashed,
+            R::None { .. }
+            | R::UnclaimedOther { .. }
+            | R::ClaimedOther { .. }
+            | R::RunningOther
+            | R::Crashed,
         ) => A::Nothing,
 
         (C::Reserved, R::UnclaimedMine) => match mode {
@@ -184,7 +196,11 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
         (C::Reserved, R::EvacuatingMine) => A::DropEvacuating,
         (
             C::Reserved,
-            R::None { .. } | R::UnclaimedOther | R::ClaimedOther | R::RunningOther | R::Crashed,
+            R::None { .. }
+            | R::UnclaimedOther { .. }
+            | R::ClaimedOther { .. }
+            | R::RunningOther
+            | R::Crashed,
         ) => A::Delete,
 
         (C::Starting, R::UnclaimedMine) => match mode {
@@ -199,7 +215,11 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
         (C::Starting, R::RunningMine | R::SuspectMine | R::EvacuatingMine) => A::Nothing,
         (
             C::Starting,
-            R::None { .. } | R::UnclaimedOther | R::ClaimedOther | R::RunningOther | R::Crashed,
+            R::None { .. }
+            | R::UnclaimedOther { .. }
+            | R::ClaimedOther { .. }
+            | R::RunningOther
+            | R::Crashed,
         ) => A::Stop,
 
         // Survives a purged store.
@@ -208,8 +228,15 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
             Draining => A::Stop,
         },
         (C::Running, R::None { desired: false }) => A::Stop,
-        // A running instance beats a mere plan or claim to run it elsewhere.
-        (C::Running, R::UnclaimedOther | R::ClaimedOther | R::Crashed) => match mode {
+        // A running instance beats a mere plan or claim to run it elsewhere; one that is to leave serves until then.
+        (C::Running, R::UnclaimedOther { evacuating } | R::ClaimedOther { evacuating }) => {
+            match (mode, evacuating) {
+                (Ordinary, _) => A::ReportRunning,
+                (Draining, false) => A::ReportEvacuating,
+                (Draining, true) => A::Stop,
+            }
+        }
+        (C::Running, R::Crashed) => match mode {
             Ordinary => A::ReportRunning,
             Draining => A::Stop,
         },
@@ -227,7 +254,11 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
         (C::CompletedShutdown | C::CompletedCrashed, R::EvacuatingMine) => A::DropEvacuating,
         (
             C::CompletedShutdown | C::CompletedCrashed,
-            R::None { .. } | R::UnclaimedOther | R::ClaimedOther | R::RunningOther | R::Crashed,
+            R::None { .. }
+            | R::UnclaimedOther { .. }
+            | R::ClaimedOther { .. }
+            | R::RunningOther
+            | R::Crashed,
         ) => A::Delete,
     }
 }

@@ -1,16 +1,19 @@
-//! What to do about one ActualLRP.
+//! What to do about one ActualLRP. What may be done about it at all is [`transition`]'s to say.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+pub mod transition;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::{
-    ActualLRPState as State, ActualLRPStatus, EvacuatingInstance, MissingCellPolicy,
-    SuspectInstance,
-};
+use crate::api::{ActualLRPState as State, ActualLRPStatus, MissingCellPolicy};
 
 use super::crash::{self, Restart};
 use super::life::Life;
 use super::world::{Desired, Lrp};
+
+pub use transition::{Instance, Keep};
+
+/// Where work is to run, under which epoch, and the guid of that run.
+pub type Place = Instance;
 
 /// A placed instance that its Cell has not claimed for this long is placed again
 /// (Diego's `StaleUnclaimedActualLRPDuration`).
@@ -65,17 +68,6 @@ impl StartReason {
     }
 }
 
-/// What becomes of the instance that is being replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing is kept of it; a suspect or evacuating instance that is there already stays.
-    Nothing,
-    /// It is kept as the suspect until its replacement runs.
-    Suspect,
-    /// It is kept as the evacuating instance until its replacement runs.
-    Evacuating,
-}
-
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
@@ -95,6 +87,8 @@ pub enum Act {
     },
     /// The suspect's Cell is back before the replacement runs: the original is kept, the replacement dropped.
     Promote,
+    /// The suspect's Cell is back and is being drained: it is kept as the evacuating instance.
+    EvacuateSuspect,
     /// The suspect is not needed, or gone for good.
     DropSuspect,
     /// The evacuating instance is not needed, or gone for good.
@@ -192,11 +186,13 @@ pub fn decide(
                 keep,
             }
         }
-        (State::Running, Some(Life::Draining)) if status.evacuating.is_none() => Act::Place {
+        // Of two that are evacuated the one that serves is kept.
+        (State::Running, Some(Life::Draining)) => Act::Place {
             reason: StartReason::Evacuation,
             keep: Keep::Evacuating,
         },
-        (State::Claimed | State::Running, Some(Life::Draining | Life::Left)) => Act::Place {
+        (State::Claimed, Some(Life::Draining | Life::Left))
+        | (State::Running, Some(Life::Left)) => Act::Place {
             reason: StartReason::Evacuation,
             keep: Keep::Nothing,
         },
@@ -236,7 +232,10 @@ fn settle_others(
             _ if running_well => return Some(Act::DropSuspect),
             Life::Alive => return Some(Act::Promote),
             Life::Superseded { .. } | Life::Left => return Some(Act::DropSuspect),
-            Life::Lost | Life::Draining | Life::Unknown => {}
+            Life::Draining if suspect.state == State::Running && status.evacuating.is_none() => {
+                return Some(Act::EvacuateSuspect);
+            }
+            Life::Draining | Life::Lost | Life::Unknown => {}
         }
     }
     if let Some(evacuating) = &status.evacuating {
@@ -247,119 +246,6 @@ fn settle_others(
         }
     }
     None
-}
-
-/// A place the auction found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The Cell.
-    pub cell: String,
-    /// Its epoch.
-    pub epoch: i64,
-    /// The guid of this run.
-    pub guid: String,
-}
-
-/// The status after [`Act::Place`] or [`Act::RestartHere`] found a place, or an error instead of one.
-pub fn place(
-    status: &ActualLRPStatus,
-    reason: StartReason,
-    keep: Keep,
-    place: Result<Place, String>,
-    now: Timestamp,
-) -> ActualLRPStatus {
-    let (suspect, evacuating) = kept(status, keep, now);
-    let waits_already = status.state == State::Unclaimed && status.cell_name.is_none();
-    let (place, placement_error) = match place {
-        Ok(place) => (Some(place), None),
-        Err(error) => (None, Some(clip(&error))),
-    };
-    ActualLRPStatus {
-        state: State::Unclaimed,
-        // An instance that goes on waiting waits since it began to.
-        state_transition_time: match &status.state_transition_time {
-            Some(time) if waits_already && place.is_none() => Some(time.clone()),
-            _ => Some(MicroTime(now)),
-        },
-        cell_name: place.as_ref().map(|place| place.cell.clone()),
-        cell_epoch: place.as_ref().map(|place| place.epoch),
-        instance_guid: place.map(|place| place.guid),
-        address: None,
-        ports: Vec::new(),
-        placement_error,
-        crash_count: status.crash_count,
-        crash_reason: status.crash_reason.clone(),
-        rejection_count: status.rejection_count,
-        next_restart_time: None,
-        start_reason: Some(reason.as_str().into()),
-        suspect,
-        evacuating,
-    }
-}
-
-/// The status after [`Act::Promote`]: the suspect is the ordinary instance again, under the Cell's epoch now.
-pub fn promote(status: &ActualLRPStatus, epoch: i64, now: Timestamp) -> ActualLRPStatus {
-    let mut next = status.clone();
-    if let Some(suspect) = next.suspect.take() {
-        next.state = suspect.state;
-        next.cell_name = Some(suspect.cell_name);
-        next.cell_epoch = Some(epoch);
-        next.instance_guid = Some(suspect.instance_guid);
-        next.address = suspect.address;
-        next.ports = suspect.ports;
-        next.placement_error = None;
-        next.rejection_count = None;
-        next.state_transition_time = Some(MicroTime(now));
-        next.next_restart_time = None;
-    }
-    next
-}
-
-/// The instances that stay beside the new one.
-fn kept(
-    status: &ActualLRPStatus,
-    keep: Keep,
-    now: Timestamp,
-) -> (Option<SuspectInstance>, Option<EvacuatingInstance>) {
-    let (Some(cell), Some(guid)) = (&status.cell_name, &status.instance_guid) else {
-        return (status.suspect.clone(), status.evacuating.clone());
-    };
-    let (cell_name, instance_guid) = (cell.clone(), guid.clone());
-    let cell_epoch = status.cell_epoch.unwrap_or(0);
-    let since = Some(MicroTime(now));
-    let (address, ports) = (status.address.clone(), status.ports.clone());
-    match keep {
-        Keep::Nothing => (status.suspect.clone(), status.evacuating.clone()),
-        Keep::Suspect => {
-            let state = status.state;
-            let suspect = SuspectInstance {
-                cell_name,
-                cell_epoch,
-                instance_guid,
-                state,
-                since,
-                address,
-                ports,
-            };
-            (Some(suspect), status.evacuating.clone())
-        }
-        Keep::Evacuating => {
-            let evacuating = EvacuatingInstance {
-                cell_name,
-                cell_epoch,
-                instance_guid,
-                since,
-                address,
-                ports,
-            };
-            (status.suspect.clone(), Some(evacuating))
-        }
-    }
-}
-
-/// Errors are at most as long as the API allows.
-fn clip(text: &str) -> String {
-    text.chars().take(1024).collect()
 }
 
 fn since(status: &ActualLRPStatus) -> Option<Timestamp> {

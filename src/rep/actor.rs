@@ -13,7 +13,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,6 @@ use super::container::Container;
 use super::drain::Draining;
 use super::jobs::{Answer, Job};
 use super::metrics::RepMetrics;
-use super::patches::Stamp;
 use super::process::Event;
 use super::records::{Key, Record};
 use super::store::Store;
@@ -91,6 +89,8 @@ pub struct Actor {
     pub(super) mode: Mode,
     /// As last read. Records without a container and not assigned here are not kept.
     pub(super) records: HashMap<Key, Record>,
+    /// The uids of records that left the watch and were not read since.
+    pub(super) left: HashMap<Key, String>,
     /// By instance guid.
     pub(super) containers: HashMap<String, Container>,
     /// Records with a call under way, or waiting to be tried again.
@@ -115,6 +115,7 @@ impl Actor {
             keeper,
             mode: Mode::Ordinary,
             records: HashMap::new(),
+            left: HashMap::new(),
             containers: HashMap::new(),
             busy: HashMap::new(),
             failures: HashMap::new(),
@@ -174,15 +175,6 @@ impl Actor {
         keeping.epoch.filter(|_| keeping.held)
     }
 
-    /// What a write made now is made under.
-    pub(super) fn stamp(&self) -> Option<Stamp> {
-        self.epoch().map(|epoch| Stamp {
-            cell: self.setup.cell.clone(),
-            epoch,
-            now: Timestamp::now(),
-        })
-    }
-
     fn hear(&mut self, message: Message) {
         match message {
             Message::Process(guid, event) => self.process_changed(&guid, event),
@@ -195,7 +187,7 @@ impl Actor {
                 self.read(&key);
             }
             Message::Synced(result, asked) => self.synced(result, asked),
-            Message::PhaseTold => self.settle_all(),
+            Message::PhaseTold => self.phase_told(),
         }
     }
 
@@ -230,7 +222,12 @@ impl Actor {
                 self.remember(record);
                 self.settle(&key, false);
             }
-            Sighting::Left(key) => self.doubt(&key),
+            Sighting::Left(key, uid) => {
+                if let Some(uid) = uid {
+                    self.left.insert(key.clone(), uid);
+                }
+                self.doubt(&key);
+            }
             Sighting::Listed(kind, keys) => {
                 let listed: BTreeSet<Key> = keys.into_iter().collect();
                 self.doubt_all_but(&listed, |key| key.kind == kind);
@@ -260,6 +257,7 @@ impl Actor {
             self.read(key);
         } else if !self.busy.contains_key(key) {
             self.records.remove(key);
+            self.left.remove(key);
         }
     }
 

@@ -43,6 +43,10 @@ pub struct Container {
     pub process: String,
     /// Its index, where it is an ActualLRP's.
     pub index: Option<i32>,
+    /// The uid of its record when room was set aside for it.
+    pub uid: Option<String>,
+    /// Somebody deleted its record: it stops, whatever a new record of the same name says.
+    pub retired: bool,
     /// The uid of the DesiredLRP whose template it runs, where it is an ActualLRP's.
     pub owner: Option<String>,
     /// What it runs.

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::actor::{Actor, Meanwhile, Message};
 use super::container::{Container, Phase};
-use super::patches;
 use super::ports::Ports;
 use super::records::{Key, Record, differ, owner_of};
 use super::store::{Reading, Slot};
@@ -15,6 +14,7 @@ use super::workdir::is_safe_guid;
 use crate::api::template::{self, Resources};
 use crate::api::{DesiredLRP, RawTemplate, Task};
 use crate::client::CallError;
+use crate::converge::harmony::LrpAction;
 use crate::converge::process_spec::ProcessSpec;
 
 /// What a Task fails with that is recorded as running here and does not.
@@ -113,6 +113,10 @@ impl Actor {
         match answer {
             Answer::Read(Ok(Reading { record, wanted_by })) => {
                 self.failures.remove(&key);
+                // A read that was under way when the record left the watch may be older than that.
+                if meanwhile != Meanwhile::Doubted {
+                    self.retire(&key, record.as_ref());
+                }
                 // What was read now holds even where its version is smaller: the store may have been restored.
                 match record {
                     Some(record) => self.records.insert(key.clone(), record),
@@ -123,6 +127,12 @@ impl Actor {
             Answer::Written(Ok(record)) => {
                 self.failures.remove(&key);
                 self.tell(&key, &job);
+                // The record may have been made anew since room was set aside.
+                if let Job::Write { guid, .. } = &job
+                    && let Some(container) = self.containers.get_mut(guid)
+                {
+                    container.uid = record.uid().map(ToOwned::to_owned);
+                }
                 self.remember(record);
                 self.settle(&key, false);
             }
@@ -147,6 +157,23 @@ impl Actor {
             Meanwhile::Nothing => {}
             Meanwhile::Changed => self.settle(&key, false),
             Meanwhile::Doubted => self.read(&key),
+        }
+    }
+
+    /// A record that left the watch and is not there, or only under another uid, was deleted: that asks for a fresh
+    /// instance. One that is merely not listed any more may be a loss of the store, and its instance goes on.
+    fn retire(&mut self, key: &Key, found: Option<&Record>) {
+        let Some(uid) = self.left.remove(key) else {
+            return;
+        };
+        if found.and_then(Record::uid) == Some(&uid) {
+            return;
+        }
+        for (guid, container) in &mut self.containers {
+            if container.key == *key && container.uid.as_deref() == Some(&uid) {
+                container.retired = true;
+                tracing::info!(cell = self.setup.cell, record = %key, instance = guid, "the record was deleted");
+            }
         }
     }
 
@@ -194,8 +221,8 @@ impl Actor {
             return;
         };
         let (index, owner) = (lrp.spec.index, owner_of(lrp).map(ToOwned::to_owned));
+        let record_uid = lrp.metadata.uid.clone();
         let status = lrp.status.clone().unwrap_or_default();
-        let version = lrp.metadata.resource_version.clone();
         // The answer may be late: what it was asked for must still be wanted.
         let mine = lrp.status.as_ref().is_some_and(|status| {
             status.cell_name.as_deref() == Some(&self.setup.cell)
@@ -221,6 +248,7 @@ impl Actor {
                 let start_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
                 let container = Container {
                     index: Some(index),
+                    uid: record_uid,
                     owner: uid,
                     start_timeout,
                     ..container(key, desired_lrp, room)
@@ -229,17 +257,8 @@ impl Actor {
                 self.settle(key, false);
             }
             (Err(reason), _) => {
-                if let Some(stamp) = self.stamp() {
-                    let refusal = patches::refuse(&stamp, &status, &reason);
-                    let body = patches::bound(version.as_deref(), refusal);
-                    self.spawn(
-                        key,
-                        Job::Write {
-                            guid: guid.clone(),
-                            done: "refused",
-                            body,
-                        },
-                    );
+                if self.epoch().is_some() {
+                    self.lrp_write(key, guid, LrpAction::Refuse, &status, &reason);
                 }
             }
             (Ok(_), None) => {}
@@ -258,6 +277,7 @@ impl Actor {
     ) -> Result<(), String> {
         let room = room(&task.spec.template, guid)?;
         let container = Container {
+            uid: task.metadata.uid.clone(),
             result_file: task.spec.result_file.clone(),
             ..container(key, &key.name, room)
         };
@@ -299,6 +319,8 @@ fn container(key: &Key, process: &str, room: Room) -> Container {
         key: key.clone(),
         process: process.to_owned(),
         index: None,
+        uid: None,
+        retired: false,
         owner: None,
         spec,
         resources,

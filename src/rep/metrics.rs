@@ -220,7 +220,7 @@ impl RepMetrics {
         );
         rep.register(
             "evacuating",
-            "1 while the rep moves its work away to stop",
+            "1 while the rep moves its work away",
             self.evacuating.clone(),
         );
     }
@@ -259,9 +259,9 @@ impl RepMetrics {
             .inc();
     }
 
-    /// The rep begins to move its work away.
-    pub fn set_evacuating(&self) {
-        self.evacuating.set(1);
+    /// Whether the rep is moving its work away.
+    pub fn set_evacuating(&self, evacuating: bool) {
+        self.evacuating.set(evacuating.into());
     }
 
     /// What the keeper of the presence reports. `now` is the time of the report.

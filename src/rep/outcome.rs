@@ -6,6 +6,8 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
+pub use crate::converge::task::transition::Outcome;
+
 /// The longest result a Task may leave, in bytes (Diego's limit, 10 KB).
 pub const MAX_RESULT: usize = 10_240;
 
@@ -20,6 +22,8 @@ pub enum End {
     Signaled(i32),
     /// It was stopped because it was not ready within so many seconds.
     NotReady(u64),
+    /// It was stopped because a probe failed, and how.
+    Unhealthy(String),
     /// Its supervisor was killed, and the instance after it.
     SupervisorLost,
 }
@@ -34,19 +38,11 @@ impl End {
                 Ok(signal) => format!("killed by signal {number} ({signal})"),
                 Err(_) => format!("killed by signal {number}"),
             },
+            End::Unhealthy(reason) => reason.clone(),
             End::NotReady(seconds) => format!("not ready within {seconds} s"),
             End::SupervisorLost => "its supervisor was killed".into(),
         }
     }
-}
-
-/// How a Task ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Well, with the content of its result file, if it was to leave one.
-    Succeeded(Option<String>),
-    /// Badly, and why.
-    Failed(String),
 }
 
 /// The outcome of a Task that ended so. `stopped` is why the rep stopped it, if it did; the result file is looked
@@ -69,9 +65,14 @@ pub fn task_outcome(
         (End::StartFailed(reason), _) => {
             Outcome::Failed(format!("failed to run container: {reason}"))
         }
-        (End::Exited(_) | End::Signaled(_) | End::NotReady(_) | End::SupervisorLost, _) => {
-            Outcome::Failed(end.reason())
-        }
+        (
+            End::Exited(_)
+            | End::Signaled(_)
+            | End::NotReady(_)
+            | End::Unhealthy(_)
+            | End::SupervisorLost,
+            _,
+        ) => Outcome::Failed(end.reason()),
     }
 }
 
@@ -115,6 +116,10 @@ mod tests {
             (End::Signaled(9), "killed by signal 9 (SIGKILL)"),
             (End::Signaled(40), "killed by signal 40"),
             (End::NotReady(60), "not ready within 60 s"),
+            (
+                End::Unhealthy("liveness probe failed: HTTP status 500".into()),
+                "liveness probe failed: HTTP status 500",
+            ),
         ] {
             assert_eq!(end.reason(), reason);
         }

@@ -80,6 +80,11 @@ impl Record {
         }
     }
 
+    /// What tells it from another one that had or takes its name.
+    pub fn uid(&self) -> Option<&str> {
+        self.metadata().uid.as_deref()
+    }
+
     /// The version that a write is bound to.
     pub fn version(&self) -> Option<&str> {
         self.metadata().resource_version.as_deref()
@@ -198,9 +203,11 @@ pub struct Instance<'a> {
     pub guid: &'a str,
     /// The uid of the DesiredLRP whose template it runs; `None` while there is no container.
     pub owner: Option<&'a str>,
+    /// Somebody deleted its record.
+    pub retired: bool,
 }
 
-/// Whether two uids are those of different DesiredLRPs, of which the one has taken the other's name. Where one of them
+/// Whether two uids are those of different objects, of which the one has taken the other's name. Where one of them
 /// is not known, nothing can be said.
 pub fn differ(one: Option<&str>, other: Option<&str>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
@@ -226,7 +233,15 @@ pub fn lrp_view(
     wanted_by: Option<&str>,
     instance: Instance<'_>,
 ) -> LrpRecord {
-    let Instance { cell, guid, owner } = instance;
+    let Instance {
+        cell,
+        guid,
+        owner,
+        retired,
+    } = instance;
+    if retired {
+        return LrpRecord::None { desired: false };
+    }
     let Some(lrp) = lrp else {
         return LrpRecord::None {
             desired: wanted_by.is_some() && !differ(owner, wanted_by),
@@ -236,7 +251,7 @@ pub fn lrp_view(
         return LrpRecord::None { desired: false };
     }
     let Some(status) = &lrp.status else {
-        return LrpRecord::UnclaimedOther;
+        return LrpRecord::UnclaimedOther { evacuating: false };
     };
     let mine =
         status.cell_name.as_deref() == Some(cell) && status.instance_guid.as_deref() == Some(guid);
@@ -245,29 +260,31 @@ pub fn lrp_view(
         .suspect
         .as_ref()
         .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
-    let evacuating = status
+    let evacuating_mine = status
         .evacuating
         .as_ref()
         .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
+    let evacuating = status.evacuating.is_some();
     match (status.state, mine) {
         (ActualLRPState::Unclaimed, true) => LrpRecord::UnclaimedMine,
         (ActualLRPState::Claimed, true) => LrpRecord::ClaimedMine,
         (ActualLRPState::Running, true) => LrpRecord::RunningMine,
         _ if suspect => LrpRecord::SuspectMine,
-        _ if evacuating => LrpRecord::EvacuatingMine,
-        (ActualLRPState::Unclaimed, false) => LrpRecord::UnclaimedOther,
-        (ActualLRPState::Claimed, false) => LrpRecord::ClaimedOther,
+        _ if evacuating_mine => LrpRecord::EvacuatingMine,
+        (ActualLRPState::Unclaimed, false) => LrpRecord::UnclaimedOther { evacuating },
+        (ActualLRPState::Claimed, false) => LrpRecord::ClaimedOther { evacuating },
         (ActualLRPState::Running, false) => LrpRecord::RunningOther,
         (ActualLRPState::Crashed, _) => LrpRecord::Crashed,
     }
 }
 
-/// What a Task says about its run.
-pub fn task_view(task: Option<&Task>, cell: &str, guid: &str) -> TaskRecord {
+/// What a Task says about its run. `uid` is that of the Task that the container was set aside for, if there is one:
+/// another Task of the same name is none of its business.
+pub fn task_view(task: Option<&Task>, uid: Option<&str>, cell: &str, guid: &str) -> TaskRecord {
     let Some(task) = task else {
         return TaskRecord::None;
     };
-    if task.metadata.deletion_timestamp.is_some() {
+    if task.metadata.deletion_timestamp.is_some() || differ(uid, task.metadata.uid.as_deref()) {
         return TaskRecord::None;
     }
     let cancelled = task.spec.cancelled == Some(true);
@@ -306,7 +323,12 @@ mod tests {
     /// An instance of the DesiredLRP with the uid "u".
     fn instance<'a>(cell: &'a str, guid: &'a str) -> Instance<'a> {
         let owner = Some("u");
-        Instance { cell, guid, owner }
+        Instance {
+            cell,
+            guid,
+            owner,
+            retired: false,
+        }
     }
 
     fn owned(mut lrp: ActualLRP, uid: &str) -> ActualLRP {
@@ -410,9 +432,13 @@ mod tests {
             (
                 "Unclaimed",
                 LrpRecord::UnclaimedMine,
-                LrpRecord::UnclaimedOther,
+                LrpRecord::UnclaimedOther { evacuating: false },
             ),
-            ("Claimed", LrpRecord::ClaimedMine, LrpRecord::ClaimedOther),
+            (
+                "Claimed",
+                LrpRecord::ClaimedMine,
+                LrpRecord::ClaimedOther { evacuating: false },
+            ),
             ("Running", LrpRecord::RunningMine, LrpRecord::RunningOther),
         ] {
             assert_eq!(
@@ -430,10 +456,13 @@ mod tests {
         }
         assert_eq!(
             view(json!({"state": "Unclaimed"})),
-            LrpRecord::UnclaimedOther
+            LrpRecord::UnclaimedOther { evacuating: false }
         );
         assert_eq!(view(json!({"state": "Crashed"})), LrpRecord::Crashed);
-        assert_eq!(view(json!(null)), LrpRecord::UnclaimedOther);
+        assert_eq!(
+            view(json!(null)),
+            LrpRecord::UnclaimedOther { evacuating: false }
+        );
         assert_eq!(
             lrp_view(None, Some("u"), instance("a", "g")),
             LrpRecord::None { desired: true }
@@ -457,7 +486,10 @@ mod tests {
         let view = |lrp: &ActualLRP, cell, guid| lrp_view(Some(lrp), None, instance(cell, guid));
         assert_eq!(view(&suspect, "a", "g"), LrpRecord::SuspectMine);
         assert_eq!(view(&suspect, "b", "h"), LrpRecord::ClaimedMine);
-        assert_eq!(view(&suspect, "a", "x"), LrpRecord::ClaimedOther);
+        assert_eq!(
+            view(&suspect, "a", "x"),
+            LrpRecord::ClaimedOther { evacuating: false }
+        );
         let evacuating = lrp(json!({"state": "Unclaimed", "evacuating": one}));
         assert_eq!(view(&evacuating, "a", "g"), LrpRecord::EvacuatingMine);
         let record = Record::from(suspect);
@@ -468,7 +500,8 @@ mod tests {
 
     #[test]
     fn a_cancelled_task_is_stopped_but_never_started() {
-        let view = |spec: Value, status: Value| task_view(Some(&task(spec, status)), "a", "g");
+        let view =
+            |spec: Value, status: Value| task_view(Some(&task(spec, status)), None, "a", "g");
         let mine = |state: &str| json!({"state": state, "cellName": "a", "instanceGuid": "g"});
         let cancelled = || json!({"cancelled": true});
         assert_eq!(view(json!({}), mine("Pending")), TaskRecord::PendingMine);
@@ -489,7 +522,7 @@ mod tests {
             assert_eq!(view(cancelled(), mine(state)), TaskRecord::Ended);
         }
         assert_eq!(view(json!({}), json!(null)), TaskRecord::PendingOther);
-        assert_eq!(task_view(None, "a", "g"), TaskRecord::None);
+        assert_eq!(task_view(None, None, "a", "g"), TaskRecord::None);
     }
 
     #[test]

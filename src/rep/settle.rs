@@ -1,5 +1,8 @@
 //! One record against one container: looks the pair up in the harmonisation table and takes the step it says.
 
+mod lrps;
+mod tasks;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
@@ -7,17 +10,17 @@ use k8s_openapi::jiff::Timestamp;
 use super::actor::{Actor, Meanwhile, Message};
 use super::container::{Container, Phase};
 use super::environ::Who;
-use super::jobs::{Job, MISSING};
+use super::jobs::Job;
 use super::metrics::StopReason;
-use super::outcome::{End, Outcome};
-use super::patches;
+use super::outcome::End;
 use super::process::{self, Launch};
-use super::records::{Instance, Key, Kind, Record, lrp_view, task_view};
-use crate::api::{ActualLRPStatus, Task};
-use crate::converge::harmony::{self, ContainerState, LrpAction, Mode, TaskAction};
+use super::records::{Key, Kind};
+use crate::converge::harmony::{ContainerState, Mode};
+use crate::converge::lrp::transition::Instance;
+use crate::patch;
 
 /// What a step did.
-enum Took {
+pub(super) enum Took {
     /// Nothing: look at the next instance.
     Nothing,
     /// Something here changed: look again from the start.
@@ -99,195 +102,6 @@ impl Actor {
             .collect()
     }
 
-    fn lrp_step(&mut self, key: &Key, guid: &str, live: bool, wanted_by: Option<&str>) -> Took {
-        let record = match self.records.get(key) {
-            Some(Record::Lrp(lrp)) => Some(lrp.as_ref()),
-            Some(Record::Task(_)) | None => None,
-        };
-        let container = self.containers.get(guid);
-        let instance = Instance {
-            cell: &self.setup.cell,
-            guid,
-            owner: container.and_then(|container| container.owner.as_deref()),
-        };
-        let view = lrp_view(record, wanted_by, instance);
-        let status = record
-            .and_then(|lrp| lrp.status.clone())
-            .unwrap_or_default();
-        let desired_lrp = record.map(|lrp| lrp.spec.desired_lrp_name.clone());
-        let state = self.state(guid);
-        let action = harmony::lrp(view, state, self.mode);
-        let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
-        if harmony::wants_live_read(state, act) && !live {
-            return self.read_first(key);
-        }
-        match action {
-            LrpAction::Nothing => Took::Nothing,
-            LrpAction::Reserve => match desired_lrp {
-                Some(desired_lrp) => self.call(
-                    key,
-                    Job::Reserve {
-                        guid: guid.into(),
-                        desired_lrp,
-                    },
-                ),
-                None => Took::Nothing,
-            },
-            LrpAction::Run => self.run_container(guid),
-            LrpAction::Stop => self.stop_container(guid, StopReason::NotAssigned),
-            LrpAction::Delete => self.delete(guid),
-            LrpAction::CreateRecord => match self.containers.get(guid).and_then(Container::slot) {
-                Some(slot) => self.call(key, Job::Create(slot)),
-                None => Took::Nothing,
-            },
-            LrpAction::Claim
-            | LrpAction::ReportRunning
-            | LrpAction::ReportCrash
-            | LrpAction::Unclaim
-            | LrpAction::Refuse
-            | LrpAction::DropSuspect
-            | LrpAction::DropEvacuating => self.lrp_write(key, guid, action, &status),
-        }
-    }
-
-    fn lrp_write(
-        &mut self,
-        key: &Key,
-        guid: &str,
-        action: LrpAction,
-        status: &ActualLRPStatus,
-    ) -> Took {
-        let Some(stamp) = self.stamp() else {
-            return Took::Nothing;
-        };
-        let container = self.containers.get(guid);
-        let (done, patch) = match action {
-            LrpAction::Claim => ("claimed", patches::claim(&stamp)),
-            LrpAction::ReportRunning => {
-                let ports = container
-                    .map(|container| container.ports.mappings.clone())
-                    .unwrap_or_default();
-                (
-                    "running",
-                    patches::running(&stamp, guid, &self.setup.address, &ports),
-                )
-            }
-            LrpAction::ReportCrash => {
-                let reason = container.map(Container::end_reason).unwrap_or_default();
-                (
-                    "reported as crashed",
-                    patches::crashed(&stamp, status, &reason),
-                )
-            }
-            LrpAction::Unclaim => ("given back to be placed again", patches::unclaim(&stamp)),
-            LrpAction::Refuse => ("refused", patches::refuse(&stamp, status, DRAINING)),
-            LrpAction::DropSuspect => ("dropped as suspect", patches::drop_suspect()),
-            LrpAction::DropEvacuating => ("dropped as evacuating", patches::drop_evacuating()),
-            LrpAction::Nothing
-            | LrpAction::Reserve
-            | LrpAction::Run
-            | LrpAction::Stop
-            | LrpAction::Delete
-            | LrpAction::CreateRecord => return Took::Nothing,
-        };
-        self.write(key, guid, done, patch)
-    }
-
-    fn task_step(&mut self, key: &Key, guid: &str, live: bool) -> Took {
-        let record = match self.records.get(key) {
-            Some(Record::Task(task)) => Some(task.as_ref().clone()),
-            Some(Record::Lrp(_)) | None => None,
-        };
-        let view = task_view(record.as_ref(), &self.setup.cell, guid);
-        let state = self.state(guid);
-        let action = harmony::task(view, state, self.mode);
-        if harmony::wants_live_read(state, action == TaskAction::Stop) && !live {
-            return self.read_first(key);
-        }
-        let cancelled = record
-            .as_ref()
-            .is_some_and(|task| task.spec.cancelled == Some(true));
-        match (action, record) {
-            (TaskAction::Nothing, _) => Took::Nothing,
-            (TaskAction::Delete, _) => self.delete(guid),
-            (TaskAction::Run, _) => self.run_container(guid),
-            (TaskAction::Stop, _) => {
-                let reason = if cancelled {
-                    StopReason::Cancelled
-                } else {
-                    StopReason::NotAssigned
-                };
-                if let Some(container) = self.containers.get_mut(guid).filter(|_| cancelled) {
-                    container.stop_reason = Some(crate::converge::task::CANCELLED);
-                }
-                self.stop_container(guid, reason)
-            }
-            (TaskAction::Reserve, Some(task)) => match self.reserve_task(key, guid, &task) {
-                Ok(()) => Took::Local,
-                Err(reason) => self.reject(key, guid, &task, &reason),
-            },
-            (TaskAction::Reject, Some(task)) => self.reject(key, guid, &task, DRAINING),
-            (TaskAction::ReportRunning, Some(task)) => match self.stamp() {
-                Some(stamp) => self.write(
-                    key,
-                    guid,
-                    "running",
-                    patches::task_running(&stamp, &task, guid),
-                ),
-                None => Took::Nothing,
-            },
-            (TaskAction::Complete, Some(task)) => {
-                let outcome = self
-                    .containers
-                    .get(guid)
-                    .and_then(|container| container.outcome.clone());
-                self.complete(key, guid, &task, outcome)
-            }
-            (TaskAction::FailMissing, Some(task)) => {
-                let reason = if cancelled {
-                    crate::converge::task::CANCELLED
-                } else {
-                    MISSING
-                };
-                self.complete(key, guid, &task, Some(Outcome::Failed(reason.into())))
-            }
-            // Without a record none of these steps comes out of the table.
-            (
-                TaskAction::Reserve
-                | TaskAction::Reject
-                | TaskAction::ReportRunning
-                | TaskAction::Complete
-                | TaskAction::FailMissing,
-                None,
-            ) => Took::Nothing,
-        }
-    }
-
-    fn reject(&mut self, key: &Key, guid: &str, task: &Task, reason: &str) -> Took {
-        match self.stamp() {
-            Some(stamp) => self.write(
-                key,
-                guid,
-                "rejected",
-                patches::task_rejected(&stamp, task, reason),
-            ),
-            None => Took::Nothing,
-        }
-    }
-
-    fn complete(&mut self, key: &Key, guid: &str, task: &Task, outcome: Option<Outcome>) -> Took {
-        let outcome = outcome.unwrap_or_else(|| Outcome::Failed(MISSING.into()));
-        match self.stamp() {
-            Some(stamp) => self.write(
-                key,
-                guid,
-                "completed",
-                patches::task_completed(&stamp, task, &outcome),
-            ),
-            None => Took::Nothing,
-        }
-    }
-
     fn state(&self, guid: &str) -> ContainerState {
         self.containers
             .get(guid)
@@ -296,7 +110,7 @@ impl Actor {
 
     /// Starts the process of a container for which room is set aside. Not without a presence: somebody else may
     /// have been told to run it by then.
-    fn run_container(&mut self, guid: &str) -> Took {
+    pub(super) fn run_container(&mut self, guid: &str) -> Took {
         if self.epoch().is_none() {
             return Took::Nothing;
         }
@@ -310,6 +124,7 @@ impl Actor {
                 let who = Who {
                     cell_id: self.setup.cell.clone(),
                     address: self.setup.address.clone(),
+                    namespace: container.key.namespace.clone(),
                     process: process.clone(),
                     index,
                     guid: guid.into(),
@@ -337,7 +152,7 @@ impl Actor {
         Took::Local
     }
 
-    fn stop_container(&mut self, guid: &str, reason: StopReason) -> Took {
+    pub(super) fn stop_container(&mut self, guid: &str, reason: StopReason) -> Took {
         let draining = self.mode == Mode::Draining && reason == StopReason::NotAssigned;
         let reason = if draining {
             StopReason::Evacuation
@@ -362,7 +177,7 @@ impl Actor {
     }
 
     /// Forgets a container that runs no process. Its directory goes, its logs stay for a while.
-    fn delete(&mut self, guid: &str) -> Took {
+    pub(super) fn delete(&mut self, guid: &str) -> Took {
         let Some(container) = self.containers.remove(guid) else {
             return Took::Nothing;
         };
@@ -382,7 +197,7 @@ impl Actor {
     }
 
     /// A write, once its answer is there, settles on.
-    fn write(
+    pub(super) fn write(
         &mut self,
         key: &Key,
         guid: &str,
@@ -393,7 +208,7 @@ impl Actor {
             .records
             .get(key)
             .and_then(|record| record.version().map(ToOwned::to_owned));
-        let body = patches::bound(version.as_deref(), status);
+        let body = patch::bound(version.as_deref(), status);
         self.call(
             key,
             Job::Write {
@@ -404,7 +219,7 @@ impl Actor {
         )
     }
 
-    fn call(&mut self, key: &Key, job: Job) -> Took {
+    pub(super) fn call(&mut self, key: &Key, job: Job) -> Took {
         if self.epoch().is_none() {
             // Without a presence this Cell takes nothing on and tells nothing; what runs goes on.
             return Took::Nothing;
@@ -413,8 +228,24 @@ impl Actor {
         Took::Call
     }
 
-    fn read_first(&mut self, key: &Key) -> Took {
+    pub(super) fn read_first(&mut self, key: &Key) -> Took {
         self.read(key);
         Took::Call
+    }
+
+    /// One instance here, as the transition guard wants it named; `None` without a presence, for then nothing is told.
+    fn instance(&self, guid: &str) -> Option<Instance> {
+        let epoch = self.epoch()?;
+        Some(Instance {
+            cell: self.setup.cell.clone(),
+            epoch,
+            guid: guid.to_owned(),
+        })
+    }
+
+    /// The table asked for a change that may not be: nothing is done until something else changes.
+    fn not_written(&self, key: &Key, guid: &str, refusal: &dyn std::fmt::Display) -> Took {
+        tracing::warn!(cell = self.setup.cell, record = %key, instance = guid, %refusal, "not written");
+        Took::Nothing
     }
 }

@@ -18,8 +18,8 @@ use crate::watching;
 pub enum Sighting {
     /// A record names this Cell, or changed while it does.
     Seen(Record),
-    /// A record no longer names this Cell, or is gone: the watch can't tell which.
-    Left(Key),
+    /// A record, with this uid, no longer names this Cell, or is gone: the watch can't tell which.
+    Left(Key, Option<String>),
     /// The list is complete: records of that kind that are not in it don't name this Cell.
     Listed(Kind, Vec<Key>),
 }
@@ -51,7 +51,13 @@ where
     watching::events(Api::<K>::all(client), config).filter_map(move |event| {
         std::future::ready(match event {
             watcher::Event::Apply(object) => Some(Sighting::Seen(object.into())),
-            watcher::Event::Delete(object) => Some(Sighting::Left(object.into().key())),
+            watcher::Event::Delete(object) => {
+                let record = object.into();
+                Some(Sighting::Left(
+                    record.key(),
+                    record.uid().map(ToOwned::to_owned),
+                ))
+            }
             watcher::Event::Init => {
                 listed.clear();
                 None

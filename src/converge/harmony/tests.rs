@@ -12,13 +12,27 @@ const CONTAINERS: [(&str, ContainerState); 7] = [
     ("crashed", ContainerState::CompletedCrashed),
 ];
 
-const LRP_RECORDS: [(&str, LrpRecord); 11] = [
+const LRP_RECORDS: [(&str, LrpRecord); 13] = [
     ("gone, unwanted", LrpRecord::None { desired: false }),
     ("gone, wanted", LrpRecord::None { desired: true }),
     ("Unclaimed mine", LrpRecord::UnclaimedMine),
-    ("Unclaimed other", LrpRecord::UnclaimedOther),
+    (
+        "Unclaimed other",
+        LrpRecord::UnclaimedOther { evacuating: false },
+    ),
+    (
+        "Unclaimed other, evacuating other",
+        LrpRecord::UnclaimedOther { evacuating: true },
+    ),
     ("Claimed mine", LrpRecord::ClaimedMine),
-    ("Claimed other", LrpRecord::ClaimedOther),
+    (
+        "Claimed other",
+        LrpRecord::ClaimedOther { evacuating: false },
+    ),
+    (
+        "Claimed other, evacuating other",
+        LrpRecord::ClaimedOther { evacuating: true },
+    ),
     ("Running mine", LrpRecord::RunningMine),
     ("Running other", LrpRecord::RunningOther),
     ("Crashed", LrpRecord::Crashed),
@@ -32,8 +46,10 @@ gone, unwanted  | -              | delete         | stop     | stop          | -
 gone, wanted    | -              | delete         | stop     | create        | -        | delete         | delete
 Unclaimed mine  | reserve        | claim          | claim    | running       | -        | unclaim        | unclaim
 Unclaimed other | -              | delete         | stop     | running       | -        | delete         | delete
+Unclaimed other, evacuating other | -              | delete         | stop     | running       | -        | delete         | delete
 Claimed mine    | unclaim        | run            | -        | running       | -        | unclaim        | crash
 Claimed other   | -              | delete         | stop     | running       | -        | delete         | delete
+Claimed other, evacuating other | -              | delete         | stop     | running       | -        | delete         | delete
 Running mine    | unclaim        | unclaim        | -        | -             | -        | unclaim        | crash
 Running other   | -              | delete         | stop     | stop          | -        | delete         | delete
 Crashed         | -              | delete         | stop     | running       | -        | delete         | delete
@@ -46,9 +62,11 @@ record          | none           | reserved       | starting | running       | s
 gone, unwanted  | -              | delete         | stop     | stop          | -        | delete         | delete
 gone, wanted    | -              | delete         | stop     | stop          | -        | delete         | delete
 Unclaimed mine  | refuse         | refuse         | stop     | running       | -        | unclaim        | unclaim
-Unclaimed other | -              | delete         | stop     | stop          | -        | delete         | delete
+Unclaimed other | -              | delete         | stop     | evacuating    | -        | delete         | delete
+Unclaimed other, evacuating other | -              | delete         | stop     | stop          | -        | delete         | delete
 Claimed mine    | unclaim        | unclaim        | stop     | running       | -        | unclaim        | crash
-Claimed other   | -              | delete         | stop     | stop          | -        | delete         | delete
+Claimed other   | -              | delete         | stop     | evacuating    | -        | delete         | delete
+Claimed other, evacuating other | -              | delete         | stop     | stop          | -        | delete         | delete
 Running mine    | unclaim        | unclaim        | -        | -             | -        | unclaim        | crash
 Running other   | -              | delete         | stop     | stop          | -        | delete         | delete
 Crashed         | -              | delete         | stop     | stop          | -        | delete         | delete
@@ -95,6 +113,7 @@ fn lrp_word(action: LrpAction) -> &'static str {
         LrpAction::Claim => "claim",
         LrpAction::Run => "run",
         LrpAction::ReportRunning => "running",
+        LrpAction::ReportEvacuating => "evacuating",
         LrpAction::CreateRecord => "create",
         LrpAction::ReportCrash => "crash",
         LrpAction::Unclaim => "unclaim",

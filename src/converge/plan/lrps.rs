@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{ActualLRPState, ActualLRPStatus};
+use crate::api::ActualLRPStatus;
 use crate::converge::life::Life;
-use crate::converge::lrp::{self, Keep, Place, StartReason};
+use crate::converge::lrp::transition::{self, Verb};
+use crate::converge::lrp::{self, Instance, Keep, StartReason};
 use crate::converge::placement::Work;
 use crate::converge::world::{Key, Lrp, Version, World};
 
@@ -54,14 +55,7 @@ pub(super) fn decide(
     let desired = world.desired(&process);
     let act = lrp::decide(lrp, desired, &|cell, epoch| world.life(cell, epoch), now);
     note_unknown_cells(world, &lrp.status, plan);
-    let write = |to: ActualLRPStatus, change: LrpChange| Write::LrpStatus {
-        key: key.clone(),
-        version: lrp.version.clone(),
-        from: Box::new(lrp.status.clone()),
-        to: Box::new(to),
-        change,
-    };
-    let (write, to) = match act {
+    let verb_and_change = match act {
         lrp::Act::Wait(until) => return plan.wait(until),
         lrp::Act::Place { reason, keep } => {
             if let Some(demand) = desired.and_then(|desired| desired.demand.as_ref().ok()) {
@@ -90,52 +84,71 @@ pub(super) fn decide(
         }
         lrp::Act::RestartHere { epoch } => {
             let cell = lrp.status.cell_name.clone().unwrap_or_default();
-            let place = Place {
+            let place = Instance {
                 cell: cell.clone(),
                 epoch,
                 guid: new_guid(),
             };
-            let to = lrp::place(
-                &lrp.status,
-                StartReason::MissingInstance,
-                Keep::Nothing,
-                Ok(place),
-                now,
-            );
-            (write(to.clone(), LrpChange::RestartedHere { cell }), to)
+            let verb = Verb::Place {
+                reason: StartReason::MissingInstance,
+                keep: Keep::Nothing,
+                place: Ok(place),
+            };
+            (verb, LrpChange::RestartedHere { cell })
         }
         lrp::Act::Promote => {
-            let cell = lrp
-                .status
-                .suspect
-                .as_ref()
-                .map(|suspect| suspect.cell_name.clone())
-                .unwrap_or_default();
+            let cell = suspect_cell(&lrp.status);
             let epoch = world
                 .cells()
                 .get(&cell)
                 .and_then(|cell| cell.status.epoch)
                 .unwrap_or_default();
-            let to = lrp::promote(&lrp.status, epoch, now);
-            (write(to.clone(), LrpChange::Promoted { cell }), to)
+            (Verb::Promote { epoch }, LrpChange::Promoted { cell })
         }
-        lrp::Act::DropSuspect => {
-            let to = ActualLRPStatus {
-                suspect: None,
-                ..lrp.status.clone()
-            };
-            (write(to.clone(), LrpChange::SuspectDropped), to)
+        lrp::Act::EvacuateSuspect => {
+            let cell = suspect_cell(&lrp.status);
+            (Verb::EvacuateSuspect, LrpChange::SuspectEvacuated { cell })
         }
-        lrp::Act::DropEvacuating => {
-            let to = ActualLRPStatus {
-                evacuating: None,
-                ..lrp.status.clone()
-            };
-            (write(to.clone(), LrpChange::EvacuatingDropped), to)
-        }
+        lrp::Act::DropSuspect => (Verb::RemoveSuspect, LrpChange::SuspectDropped),
+        lrp::Act::DropEvacuating => (Verb::RemoveEvacuating, LrpChange::EvacuatingDropped),
     };
-    plan.writes.push(write);
+    let (verb, change) = verb_and_change;
+    write(world, key, &verb, change, now, plan);
+}
+
+/// Plans one change, unless it is not allowed.
+fn write(
+    world: &mut World,
+    key: &Key,
+    verb: &Verb,
+    change: LrpChange,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let Some(lrp) = world.lrp(key) else { return };
+    let to = match transition::apply(&lrp.status, verb, now) {
+        Ok(to) => to,
+        Err(refusal) => return plan.refused.push((key.clone(), refusal)),
+    };
+    // Nothing new to say about an instance that waits already: no write, no hot loop.
+    if to == lrp.status {
+        return;
+    }
+    plan.writes.push(Write::LrpStatus {
+        key: key.clone(),
+        version: lrp.version.clone(),
+        from: Box::new(lrp.status.clone()),
+        to: Box::new(to.clone()),
+        change,
+    });
     world.plan_lrp(key, to);
+}
+
+fn suspect_cell(status: &ActualLRPStatus) -> String {
+    let suspect = status.suspect.as_ref();
+    suspect
+        .map(|suspect| suspect.cell_name.clone())
+        .unwrap_or_default()
 }
 
 fn note_unknown_cells(world: &World, status: &ActualLRPStatus, plan: &mut Plan) {
@@ -151,7 +164,7 @@ fn note_unknown_cells(world: &World, status: &ActualLRPStatus, plan: &mut Plan) 
             .map(|evacuating| evacuating.cell_name.as_str()),
     ];
     for cell in named.into_iter().flatten() {
-        if !world.cells().contains_key(cell) && world.life(cell, None) == Life::Unknown {
+        if world.life(cell, None) == Life::Unknown {
             plan.unknown_cells.insert(cell.to_owned());
         }
     }
@@ -163,7 +176,7 @@ pub(super) fn place(
     wanted: &Wanted,
     process: &Key,
     index: i32,
-    place: Result<Place, String>,
+    place: Result<Instance, String>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -177,51 +190,37 @@ pub(super) fn place(
             error: error.clone(),
         },
     };
-    let Some(version) = &wanted.version else {
-        let Some(desired) = world.desired(process) else {
-            return;
-        };
-        let status = lrp::place(
-            &ActualLRPStatus::default(),
-            wanted.reason,
-            Keep::Nothing,
-            place,
-            now,
-        );
-        let (owner, domain) = (desired.version.uid.clone(), desired.domain.clone());
-        plan.writes.push(Write::CreateLrp {
-            key: wanted.key.clone(),
-            desired: process.clone(),
-            owner: owner.clone(),
-            index,
-            domain,
-            status: Box::new(status.clone()),
-            change,
-        });
-        let record = Lrp {
-            version: Version::default(),
-            process: process.name.clone(),
-            index,
-            owner: Some(owner),
-            status,
-        };
-        return world.plan_new_lrp(&wanted.key, record);
+    let verb = Verb::Place {
+        reason: wanted.reason,
+        keep: wanted.keep,
+        place,
     };
-    let Some(lrp) = world.lrp(&wanted.key) else {
-        return;
-    };
-    // Nothing new to say about an instance that waits already: no write, no hot loop.
-    let waits = lrp.status.state == ActualLRPState::Unclaimed && lrp.status.cell_name.is_none();
-    let to = lrp::place(&lrp.status, wanted.reason, wanted.keep, place, now);
-    if waits && to == lrp.status {
-        return;
+    if wanted.version.is_some() {
+        return write(world, &wanted.key, &verb, change, now, plan);
     }
-    plan.writes.push(Write::LrpStatus {
+    let Some(desired) = world.desired(process) else {
+        return;
+    };
+    let status = match transition::apply(&ActualLRPStatus::default(), &verb, now) {
+        Ok(status) => status,
+        Err(refusal) => return plan.refused.push((wanted.key.clone(), refusal)),
+    };
+    let (owner, domain) = (desired.version.uid.clone(), desired.domain.clone());
+    plan.writes.push(Write::CreateLrp {
         key: wanted.key.clone(),
-        version: version.clone(),
-        from: Box::new(lrp.status.clone()),
-        to: Box::new(to.clone()),
+        desired: process.clone(),
+        owner: owner.clone(),
+        index,
+        domain,
+        status: Box::new(status.clone()),
         change,
     });
-    world.plan_lrp(&wanted.key, to);
+    let record = Lrp {
+        version: Version::default(),
+        process: process.name.clone(),
+        index,
+        owner: Some(owner),
+        status,
+    };
+    world.plan_new_lrp(&wanted.key, record);
 }

@@ -1,0 +1,135 @@
+//! The steps about instances of ActualLRPs.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{DRAINING, Took};
+use crate::api::ActualLRPStatus;
+use crate::converge::harmony::{self, LrpAction};
+use crate::converge::lrp::transition::{self, Verb};
+use crate::patch;
+use crate::rep::actor::Actor;
+use crate::rep::container::Container;
+use crate::rep::jobs::Job;
+use crate::rep::metrics::StopReason;
+use crate::rep::records::{Instance, Key, Record, lrp_view};
+
+impl Actor {
+    pub(super) fn lrp_step(
+        &mut self,
+        key: &Key,
+        guid: &str,
+        live: bool,
+        wanted_by: Option<&str>,
+    ) -> Took {
+        let record = match self.records.get(key) {
+            Some(Record::Lrp(lrp)) => Some(lrp.as_ref()),
+            Some(Record::Task(_)) | None => None,
+        };
+        let container = self.containers.get(guid);
+        let instance = Instance {
+            cell: &self.setup.cell,
+            guid,
+            owner: container.and_then(|container| container.owner.as_deref()),
+            retired: container.is_some_and(|container| container.retired),
+        };
+        let view = lrp_view(record, wanted_by, instance);
+        let status = record
+            .and_then(|lrp| lrp.status.clone())
+            .unwrap_or_default();
+        let desired_lrp = record.map(|lrp| lrp.spec.desired_lrp_name.clone());
+        let state = self.state(guid);
+        let action = harmony::lrp(view, state, self.mode);
+        let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
+        if harmony::wants_live_read(state, act) && !live {
+            return self.read_first(key);
+        }
+        match action {
+            LrpAction::Nothing => Took::Nothing,
+            LrpAction::Reserve => match desired_lrp {
+                Some(desired_lrp) => self.call(
+                    key,
+                    Job::Reserve {
+                        guid: guid.into(),
+                        desired_lrp,
+                    },
+                ),
+                None => Took::Nothing,
+            },
+            LrpAction::Run => self.run_container(guid),
+            LrpAction::Stop => self.stop_container(guid, StopReason::NotAssigned),
+            LrpAction::Delete => self.delete(guid),
+            LrpAction::CreateRecord => match self.containers.get(guid).and_then(Container::slot) {
+                Some(slot) => self.call(key, Job::Create(slot)),
+                None => Took::Nothing,
+            },
+            LrpAction::Claim
+            | LrpAction::ReportRunning
+            | LrpAction::ReportEvacuating
+            | LrpAction::ReportCrash
+            | LrpAction::Unclaim
+            | LrpAction::Refuse
+            | LrpAction::DropSuspect
+            | LrpAction::DropEvacuating => self.lrp_write(key, guid, action, &status, DRAINING),
+        }
+    }
+
+    /// Writes the record's next status, if the transition guard allows it. `refusal` is why it can't be here.
+    pub(in crate::rep) fn lrp_write(
+        &mut self,
+        key: &Key,
+        guid: &str,
+        action: LrpAction,
+        status: &ActualLRPStatus,
+        refusal: &str,
+    ) -> Took {
+        let Some(instance) = self.instance(guid) else {
+            return Took::Nothing;
+        };
+        let container = self.containers.get(guid);
+        let address = self.setup.address.clone();
+        let ports = container
+            .map(|container| container.ports.mappings.clone())
+            .unwrap_or_default();
+        let give_back = |instance, refused| Verb::GiveBack { instance, refused };
+        let (done, verb) = match action {
+            LrpAction::Claim => ("claimed", Verb::Claim(instance)),
+            LrpAction::ReportRunning => (
+                "running",
+                Verb::Start {
+                    instance,
+                    address,
+                    ports,
+                },
+            ),
+            LrpAction::ReportEvacuating => (
+                "kept as evacuating",
+                Verb::Evacuate {
+                    instance,
+                    address,
+                    ports,
+                },
+            ),
+            LrpAction::ReportCrash => (
+                "reported as crashed",
+                Verb::Crash {
+                    instance,
+                    reason: container.map(Container::end_reason).unwrap_or_default(),
+                },
+            ),
+            LrpAction::Unclaim => ("given back to be placed again", give_back(instance, None)),
+            LrpAction::DropSuspect => ("dropped as suspect", give_back(instance, None)),
+            LrpAction::DropEvacuating => ("dropped as evacuating", give_back(instance, None)),
+            LrpAction::Refuse => ("refused", give_back(instance, Some(refusal.to_owned()))),
+            LrpAction::Nothing
+            | LrpAction::Reserve
+            | LrpAction::Run
+            | LrpAction::Stop
+            | LrpAction::Delete
+            | LrpAction::CreateRecord => return Took::Nothing,
+        };
+        match transition::apply(status, &verb, Timestamp::now()) {
+            Ok(next) => self.write(key, guid, done, patch::between(status, &next)),
+            Err(refusal) => self.not_written(key, guid, &refusal),
+        }
+    }
+}
