@@ -1,8 +1,11 @@
 //! The rules and what guards them: scenarios, properties, layering, generated files. No server needed.
 
+mod checklist;
 mod generated;
 mod layering;
 mod properties;
 mod scenarios;
 mod settling;
+mod starts;
+mod task_verbs;
 mod world;

@@ -186,6 +186,8 @@ fn enter(sandbox: &mut Sandbox, item: &Item) {
                 version: sandbox.version(&format!("task-{name}")),
                 created: at(NOW - 100),
                 cancelled: false,
+                callback: false,
+                keep: None,
                 demand: Ok(Default::default()),
                 status: (**status).clone(),
             };
@@ -211,6 +213,9 @@ fn essence(writes: &[Write]) -> BTreeMap<(Key, bool), String> {
             Write::LrpStatus { key, change, .. } => ((key.clone(), false), format!("{change:?}")),
             Write::DeleteLrp { key, .. } => ((key.clone(), false), "delete".to_owned()),
             Write::TaskStatus { key, change, .. } => ((key.clone(), true), format!("{change:?}")),
+            Write::DeleteTask { key, reason, .. } => {
+                ((key.clone(), true), format!("delete {reason:?}"))
+            }
         })
         .collect()
 }

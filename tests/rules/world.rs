@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 #[derive(Debug, Clone, Default)]
 pub struct Sandbox {
     pub world: World,
+    pub rules: Rules,
     revision: u64,
     guids: u64,
 }
@@ -106,13 +107,7 @@ impl Sandbox {
             *guids += 1;
             format!("guid-{guids}")
         };
-        plan(
-            &mut self.world,
-            scope,
-            &Rules::default(),
-            now,
-            &mut new_guid,
-        )
+        plan(&mut self.world, scope, &self.rules, now, &mut new_guid)
     }
 
     /// The server takes the write.
@@ -165,6 +160,7 @@ impl Sandbox {
                     }),
                 );
             }
+            Write::DeleteTask { key, .. } => self.world.settle_task(key, None),
         }
     }
 }
