@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster test unit lint crds bench-recovery clean
+.PHONY: help setup demo cluster test unit histories lint crds bench-recovery bench-auction clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ test: setup lint ## Run all checks and tests
 unit: ## Run the tests that need no server
 	$(CARGO) test --lib --test rules
 
+histories: ## Play 100,000 random histories of Cells that join, die and return (about a minute once built)
+	HISTORIES=100000 $(CARGO) test --release --test histories -- --nocapture
+
 lint: setup ## Check format, lints and documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
@@ -36,6 +39,9 @@ crds: ## Generate the CRDs from the Rust types
 bench-recovery: setup ## Time 30 recoveries of a Cell with 50 instances
 	@$(CARGO) build --release --quiet --bin diego
 	@$(CARGO) bench --quiet --bench recovery
+
+bench-auction: setup ## Time the auction of 10,000 placements on 1,000 Cells
+	@$(CARGO) bench --quiet --bench auction
 
 clean: ## Remove what was built
 	$(CARGO) clean

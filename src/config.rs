@@ -8,8 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::{Capacity, ExecutorKind, quantity};
 use crate::client::KubeArgs;
+use crate::converge::placement::Knobs;
 use crate::presence::etcd::EtcdConfig;
+use crate::rep::supervise::Logs;
 use crate::telemetry::LogFormat;
+
+mod tasks;
+
+pub use tasks::TaskArgs;
 
 /// How often a rep compares what runs with what is recorded, beside every event (Diego's `polling_interval`).
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(30);
@@ -150,9 +156,18 @@ pub struct ControllerArgs {
     /// Writes to the API server that one recovery or reconcile has under way at once
     #[arg(long, env = "DIEGO_WRITE_CONCURRENCY", value_name = "COUNT", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=1024), help_heading = "Convergence")]
     pub write_concurrency: u64,
-    /// Seconds after which a Task that found no Cell fails
-    #[arg(long, env = "DIEGO_EXPIRE_PENDING_TASK_SECONDS", value_name = "SECONDS", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Convergence")]
-    pub expire_pending_task_seconds: u64,
+    /// About Tasks.
+    #[command(flatten)]
+    pub tasks: TaskArgs,
+    /// What one starting instance weighs in the auction; a Cell's resources, all used, weigh 1
+    #[arg(long, env = "DIEGO_STARTING_CONTAINER_WEIGHT", value_name = "WEIGHT", default_value_t = 0.25, value_parser = weight, help_heading = "Auction")]
+    pub starting_container_weight: f64,
+    /// What one place further down the list of Cells, by name, weighs; more than 0 fills the first Cells first
+    #[arg(long, env = "DIEGO_BIN_PACK_FIRST_FIT_WEIGHT", value_name = "WEIGHT", default_value_t = 0.0, value_parser = weight, help_heading = "Auction")]
+    pub bin_pack_first_fit_weight: f64,
+    /// Instances that may be starting at once on all Cells together; the others wait. 0 is no limit
+    #[arg(long, env = "DIEGO_STARTING_CONTAINER_COUNT_MAXIMUM", value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = "Auction")]
+    pub starting_container_count_maximum: u32,
     /// Do not watch presences: lost Cells are then found by the convergence passes alone. For drills that
     /// show the safety net at work
     #[arg(
@@ -161,6 +176,17 @@ pub struct ControllerArgs {
         help_heading = "Convergence"
     )]
     pub disable_presence_watch: bool,
+}
+
+impl ControllerArgs {
+    /// The auction's knobs.
+    pub fn auction(&self) -> Knobs {
+        Knobs {
+            starting_container_weight: self.starting_container_weight,
+            bin_pack_first_fit_weight: self.bin_pack_first_fit_weight,
+            starting_container_count_maximum: self.starting_container_count_maximum,
+        }
+    }
 }
 
 /// Flags of `diego rep`.
@@ -240,6 +266,9 @@ pub struct RepArgs {
         help_heading = "Cell"
     )]
     pub work_dir: PathBuf,
+    /// Size at which a log file of an instance becomes the old one; of stdout and stderr the newest two are kept each
+    #[arg(long, env = "DIEGO_INSTANCE_LOG_SIZE", value_name = "QUANTITY", default_value = "10Mi", value_parser = log_size, help_heading = "Cell")]
+    pub instance_log_size: u64,
     /// Seconds that a graceful stop waits for the work to be moved away
     #[arg(long, env = "DIEGO_EVACUATION_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400), help_heading = "Cell")]
     pub evacuation_timeout_seconds: u64,
@@ -290,9 +319,25 @@ pub struct CrdsArgs {
 /// Arguments of `diego supervise`.
 #[derive(Debug, Clone, Args)]
 pub struct SuperviseArgs {
+    /// Directory of the command's stdout.log and stderr.log
+    #[arg(long, value_name = "DIR", requires = "log_size")]
+    pub log_dir: Option<PathBuf>,
+    /// The most bytes that each of these files may have
+    #[arg(long, value_name = "BYTES", requires = "log_dir")]
+    pub log_size: Option<u64>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+impl SuperviseArgs {
+    /// Where the command's output goes, if not to the supervisor's own.
+    pub fn logs(&self) -> Option<Logs> {
+        Some(Logs {
+            dir: self.log_dir.clone()?,
+            limit: self.log_size?,
+        })
+    }
 }
 
 fn cell_id(text: &str) -> Result<String, String> {
@@ -314,10 +359,25 @@ fn zone(text: &str) -> Result<String, String> {
     }
 }
 
+/// One Cell's worth of a process weighs 1000 in the auction: nothing may weigh more.
+fn weight(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(weight) if (0.0..=1000.0).contains(&weight) => Ok(weight),
+        Ok(_) | Err(_) => Err("must be a number from 0 to 1000, such as 0.25".into()),
+    }
+}
+
 fn parse_quantity(text: &str) -> Result<String, String> {
     match quantity::bytes(text)? {
         0 => Err("must be more than 0".into()),
         _ => Ok(text.to_owned()),
+    }
+}
+
+fn log_size(text: &str) -> Result<u64, String> {
+    match u64::try_from(quantity::bytes(text)?) {
+        Ok(bytes) if bytes >= 4096 => Ok(bytes),
+        Ok(_) | Err(_) => Err("must be at least 4Ki".into()),
     }
 }
 
@@ -373,6 +433,26 @@ mod tests {
         let message = wrong(&["diego", "rep", "--cell-id", "a", "--memory", "lots"]);
         assert!(
             message.contains("lots") && message.contains("--memory") && message.contains("512Mi"),
+            "{message}"
+        );
+        for bad in ["-1", "NaN", "1001", "light"] {
+            let message = wrong(&[
+                "diego",
+                "controller",
+                &format!("--starting-container-weight={bad}"),
+            ]);
+            assert!(
+                message.contains(bad)
+                    && message.contains("--starting-container-weight")
+                    && message.contains("from 0 to 1000"),
+                "{message}"
+            );
+        }
+        let message = wrong(&["diego", "rep", "--cell-id", "a", "--instance-log-size", "9"]);
+        assert!(
+            message.contains("'9'")
+                && message.contains("--instance-log-size <QUANTITY>")
+                && message.contains("at least 4Ki"),
             "{message}"
         );
         let message = wrong(&["diego", "controller", "--convergence-interval-seconds", "0"]);

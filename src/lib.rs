@@ -31,6 +31,7 @@
 
 pub mod api;
 mod backoff;
+pub mod callback;
 pub mod client;
 pub mod config;
 pub mod controller;

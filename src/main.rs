@@ -23,7 +23,10 @@ fn main() -> ExitCode {
         Program::Controller(args) => run(run_controller(*args)),
         Program::Rep(args) => run(run_rep(*args)),
         Program::Crds(args) => print_crds(&args),
-        Program::Supervise(args) => return rep::supervise::supervise_main(args.command),
+        Program::Supervise(args) => {
+            let logs = args.logs();
+            return rep::supervise::supervise_main(args.command, logs);
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +46,7 @@ fn run(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
 
 async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     let Stop { stop, .. } = begin(&args.common)?;
+    args.tasks.validate()?;
     let servers = Servers::bind(&args.common).await?;
     let config = client::config(&args.common.kube).await?;
     let (ready, is_ready) = watch::channel(false);
@@ -87,6 +91,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
         executor: args.executor.into(),
         ttl_seconds: args.presence_ttl_seconds,
         work_dir: args.work_dir,
+        instance_log_size: args.instance_log_size,
         sync_interval: SYNC_INTERVAL,
         etcd: args.common.etcd(),
         node_name: args.node_name,

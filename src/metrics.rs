@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::converge::cell::Source;
 use crate::converge::lrp::StartReason;
-use crate::converge::task::FailureKind;
+use crate::converge::task::{DeleteReason, FailureKind};
 
 /// The reconcilers, as the label `controller` names them.
 pub const CONTROLLERS: [&str; 3] = ["cell", "desiredlrp", "task"];
@@ -56,6 +56,13 @@ pub struct OutcomeLabel {
 pub struct ReasonLabel {
     /// Why.
     pub reason: &'static str,
+}
+
+/// Label set of a completion callback.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallbackLabel {
+    /// What came of it.
+    pub result: &'static str,
 }
 
 /// Label set of an API request.
@@ -162,8 +169,18 @@ pub struct ControllerMetrics {
     pub recovered: Family<OutcomeLabel, Counter>,
     /// diego_actuallrp_starts_total.
     pub starts: Family<ReasonLabel, Counter>,
+    /// Crashes of instances that were seen.
+    pub crashes: Counter,
     /// diego_tasks_failed_total.
     pub tasks_failed: Family<ReasonLabel, Counter>,
+    /// diego_tasks_kicked_total.
+    pub tasks_kicked: Counter,
+    /// diego_tasks_deleted_total.
+    pub tasks_deleted: Family<ReasonLabel, Counter>,
+    /// diego_task_callbacks_total.
+    pub callbacks: Family<CallbackLabel, Counter>,
+    /// diego_task_callback_duration_seconds.
+    pub callback_duration: Histogram,
     /// diego_writes_total.
     pub writes: Family<OutcomeLabel, Counter>,
     /// diego_watch_restarts_total of the presence watch.
@@ -178,6 +195,9 @@ pub struct ControllerMetrics {
 
 /// Outcomes of `diego_actuallrps_recovered_total`.
 pub const RECOVERED: [&str; 4] = ["placed", "waiting", "conflict", "error"];
+
+/// Results of `diego_task_callbacks_total`.
+pub const CALLBACKS: [&str; 4] = ["delivered", "refused", "not_allowed", "unanswered"];
 
 /// Outcomes of `diego_writes_total`.
 pub const WRITES: [&str; 4] = ["written", "conflict", "error", "timeout"];
@@ -199,7 +219,12 @@ impl ControllerMetrics {
             downtime: Histogram::new([1.0, 2.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 30.0, 60.0, 120.0]),
             recovered: Family::default(),
             starts: Family::default(),
+            crashes: Counter::default(),
             tasks_failed: Family::default(),
+            tasks_kicked: Counter::default(),
+            tasks_deleted: Family::default(),
+            callbacks: Family::default(),
+            callback_duration: request_histogram(),
             writes: Family::default(),
             watch_restarts: Family::default(),
             store_reachable: Gauge::default(),
@@ -256,6 +281,12 @@ impl ControllerMetrics {
         }
         for reason in FailureKind::ALL.map(FailureKind::as_str) {
             drop(self.tasks_failed.get_or_create(&ReasonLabel { reason }));
+        }
+        for reason in DeleteReason::ALL.map(DeleteReason::as_str) {
+            drop(self.tasks_deleted.get_or_create(&ReasonLabel { reason }));
+        }
+        for result in CALLBACKS {
+            drop(self.callbacks.get_or_create(&CallbackLabel { result }));
         }
         for reason in WATCH_RESTARTS {
             drop(self.watch_restarts.get_or_create(&ReasonLabel { reason }));
@@ -326,9 +357,34 @@ impl ControllerMetrics {
             self.tasks_failed.clone(),
         );
         registry.register(
+            "diego_tasks_kicked",
+            "Tasks whose completion callback is delivered again, because nobody answered it",
+            self.tasks_kicked.clone(),
+        );
+        registry.register(
+            "diego_tasks_deleted",
+            "Finished Tasks deleted by the controller, by reason",
+            self.tasks_deleted.clone(),
+        );
+        registry.register(
+            "diego_task_callbacks",
+            "Deliveries of completion callbacks, of up to three tries each, by what came of them",
+            self.callbacks.clone(),
+        );
+        registry.register(
+            "diego_task_callback_duration_seconds",
+            "Duration of a delivery with all its tries, in seconds",
+            self.callback_duration.clone(),
+        );
+        registry.register(
             "diego_writes",
             "Writes of the controller, by outcome",
             self.writes.clone(),
+        );
+        registry.register(
+            "diego_actuallrp_crashes",
+            "Crashes of instances",
+            self.crashes.clone(),
         );
         registry.register(
             "diego_watch_restarts",

@@ -18,7 +18,8 @@ use crate::converge::world::{Key, Waiting, World};
 use crate::metrics::ControllerMetrics;
 use crate::presence::{Presence, PresencePhase, PresenceStore};
 
-use super::events::EventSink;
+use super::callbacks::Callbacks;
+use super::events::{EventSink, Hold};
 use super::recovery::Loss;
 
 /// Assumed for a Cell whose presence was never seen: the TTL the design gives ("Faster Missing Cell Recovery").
@@ -49,6 +50,8 @@ pub struct Heard {
     pub phase: PresencePhase,
     /// Its TTL.
     pub ttl: Duration,
+    /// What the store's revisions are counted on from to its epochs.
+    pub epoch_base: i64,
     /// When its presence was last seen.
     pub at: Instant,
 }
@@ -74,8 +77,11 @@ pub struct Context {
     pub triggers: Triggers,
     /// True once all kinds were listed: before, what is not there says nothing.
     pub synced: watch::Receiver<bool>,
+    /// Delivers the outcomes of Tasks.
+    pub callbacks: Callbacks,
     /// The presence watch is heard.
     pub watch_heard: AtomicBool,
+    room: AtomicBool,
     started: Instant,
     trusted_since: Mutex<Instant>,
     /// Cells whose recovery is under way, with the loss that was noticed meanwhile.
@@ -105,6 +111,8 @@ pub struct Parts {
     pub triggers: Triggers,
     /// See [`Context::synced`].
     pub synced: watch::Receiver<bool>,
+    /// See [`Context::callbacks`].
+    pub callbacks: Callbacks,
 }
 
 impl Context {
@@ -120,6 +128,7 @@ impl Context {
             interval,
             triggers,
             synced,
+            callbacks,
         } = parts;
         Arc::new(Context {
             world: Mutex::default(),
@@ -132,9 +141,11 @@ impl Context {
             interval,
             triggers,
             synced,
+            callbacks,
             started: Instant::now(),
             trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
+            room: AtomicBool::new(false),
             recovering: Mutex::default(),
             heard: Mutex::default(),
             down: Mutex::default(),
@@ -164,6 +175,7 @@ impl Context {
         let heard = Heard {
             phase: presence.phase(),
             ttl: presence.ttl().unwrap_or(DEFAULT_TTL),
+            epoch_base: presence.epoch_base(),
             at: Instant::now(),
         };
         locked(&self.heard).insert(presence.cell.clone(), heard);
@@ -210,6 +222,7 @@ impl Context {
                     context: self.clone(),
                     cell: loss.cell,
                     ended: false,
+                    _hold: self.events.hold(),
                 })
             }
         }
@@ -238,7 +251,17 @@ impl Context {
         locked(&self.down).remove(key);
     }
 
-    /// Room may have come free: looks again at everything that waits for it.
+    /// Room may have come free: what waits for it is placed in one batch, soon.
+    pub fn note_room(&self) {
+        self.room.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether room was noted since the last call.
+    pub fn take_room(&self) -> bool {
+        self.room.swap(false, Ordering::Relaxed)
+    }
+
+    /// Looks again at everything that waits for room, one by one.
     pub fn wake_waiting(&self) {
         for waiting in self.world(|world| world.waiting()) {
             match waiting {
@@ -282,6 +305,8 @@ pub struct Recovering {
     context: Arc<Context>,
     cell: String,
     ended: bool,
+    /// The Events of a recovery are told after it.
+    _hold: Hold,
 }
 
 impl Recovering {

@@ -10,6 +10,7 @@ use crate::api::{
     ActualLRP, Cell, DesiredLRP, Task, quantity, template::RawTemplate, template::Resources,
 };
 use crate::converge::demand::Demand;
+use crate::converge::task;
 use crate::converge::world::{CellRecord, Desired, Key, Lrp, TaskRecord, Version, World};
 
 /// The key of a namespaced object.
@@ -123,6 +124,8 @@ pub fn task(object: &Task, world: &World) -> TaskRecord {
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         cancelled: spec.cancelled.unwrap_or_default(),
+        callback: spec.completion_callback_url.is_some(),
+        keep: task::keep(spec.ttl_seconds_after_finished),
         status: status.clone().unwrap_or_default(),
     }
 }

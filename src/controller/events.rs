@@ -1,43 +1,94 @@
 //! Publishing Kubernetes Events without ever holding up a lane.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::client::bounded;
 
-/// So many Events may wait; a mass loss makes one per Cell.
+/// So many Events may wait: one per instance of a recovery, and one per Cell.
 const QUEUE: usize = 2048;
+
+/// So many Events are remembered, so that one that says the same again becomes a series.
+const REMEMBERED: usize = 1024;
+
+/// No Event is held back for longer by recoveries that go on.
+const LONGEST_HOLD: Duration = Duration::from_secs(5);
 
 /// Takes Events; they are published one after the other by a task of its own.
 #[derive(Clone)]
 pub struct EventSink {
     queue: mpsc::Sender<(Event, ObjectReference)>,
     dropped: Counter,
+    /// How many recoveries are under way: the API server is theirs meanwhile.
+    recoveries: Arc<watch::Sender<usize>>,
+}
+
+/// While it lives no Event is published.
+pub struct Hold(Arc<watch::Sender<usize>>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.send_modify(|recoveries| *recoveries -= 1);
+    }
 }
 
 impl EventSink {
     /// A sink and the task that publishes.
     pub fn new(client: Client, dropped: Counter) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
+        let recoveries = Arc::new(watch::Sender::new(0));
+        let mut held = recoveries.subscribe();
         let publisher = async move {
             let instance = std::env::var("HOSTNAME").ok();
-            let recorder = Recorder::new(
-                client,
-                Reporter {
-                    controller: "diego-controller".into(),
-                    instance,
-                },
-            );
+            let reporter = Reporter {
+                controller: "diego-controller".into(),
+                instance,
+            };
+            let mut recorders: HashMap<(Option<String>, String), (Option<String>, Recorder)> =
+                HashMap::new();
             while let Some((event, reference)) = waiting.recv().await {
-                if let Err(error) = bounded(recorder.publish(&event, &reference)).await {
+                // The sink, which holds the sender, may be gone first.
+                let quiet = held.wait_for(|recoveries| *recoveries == 0);
+                let _ = tokio::time::timeout(LONGEST_HOLD, quiet).await;
+                if recorders.len() >= REMEMBERED {
+                    recorders.clear();
+                }
+                // A recorder makes a series of what has the same reason, and keeps the first note: only what says
+                // the same again may go to the same one.
+                let told = (reference.uid.clone(), event.reason.clone());
+                if recorders
+                    .get(&told)
+                    .is_none_or(|(note, _)| *note != event.note)
+                {
+                    let recorder = Recorder::new(client.clone(), reporter.clone());
+                    recorders.insert(told.clone(), (event.note.clone(), recorder));
+                }
+                if let Some((_, recorder)) = recorders.get(&told)
+                    && let Err(error) = bounded(recorder.publish(&event, &reference)).await
+                {
                     tracing::debug!(%error, reason = event.reason, "an Event was not published");
                 }
             }
         };
-        (EventSink { queue, dropped }, publisher)
+        let sink = EventSink {
+            queue,
+            dropped,
+            recoveries,
+        };
+        (sink, publisher)
+    }
+
+    /// Holds all Events back until what is returned is dropped.
+    pub fn hold(&self) -> Hold {
+        self.recoveries.send_modify(|recoveries| *recoveries += 1);
+        Hold(self.recoveries.clone())
     }
 
     /// Publishes something expected.

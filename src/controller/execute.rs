@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 
+use crate::api::Task;
 use crate::client::CallError;
 use crate::converge::plan::{Scope, Write};
 use crate::metrics::OutcomeLabel;
 
+use super::callbacks;
 use super::context::{Context, Lane};
 
 pub use write::params;
@@ -48,6 +50,15 @@ pub async fn converge(
     for attempt in 0..ATTEMPTS {
         let plan = context.plan(scope);
         recheck = plan.recheck;
+        for (key, refusal) in &plan.refused {
+            tracing::error!(record = %key, %refusal, "a change was decided that may not be: please report this");
+        }
+        for (key, refusal) in &plan.refused_tasks {
+            tracing::error!(record = %key, %refusal, "a change was decided that may not be: please report this");
+        }
+        for key in &plan.callbacks {
+            callbacks::begin(context, key);
+        }
         let nothing = plan.writes.is_empty();
         let outcome = execute(context, lane, plan.writes, first).await;
         let vanished = vanished_cells(context, &plan.unknown_cells).await;
@@ -120,19 +131,26 @@ async fn execute(
     futures::pin_mut!(outcomes);
     let mut tally = Tally::default();
     while let Some((write, result)) = outcomes.next().await {
-        // A recovery is told in one Event on the Cell, not in one per instance.
-        account(context, &write, &result, first.is_none(), &mut tally);
+        account(context, &write, result.as_ref().copied(), &mut tally);
     }
     tally
 }
 
-fn account(
-    context: &Context,
+/// Sends one write about a Task, and tells it. Returns the Task, unless it is gone.
+pub async fn write_task(
+    context: &Arc<Context>,
+    lane: &Lane,
     write: &Write,
-    result: &Result<(), CallError>,
-    tell: bool,
-    tally: &mut Tally,
-) {
+) -> Result<Option<Task>, CallError> {
+    let permit = lane.permits.acquire().await;
+    let result = write::task(context, lane, write).await;
+    drop(permit);
+    let outcome = result.as_ref().map(|_| ());
+    account(context, write, outcome, &mut Tally::default());
+    result
+}
+
+fn account(context: &Context, write: &Write, result: Result<(), &CallError>, tally: &mut Tally) {
     let outcome = match result {
         Ok(()) => "written",
         Err(error) => error.outcome(),
@@ -150,6 +168,6 @@ fn account(
             tracing::debug!(%error, ?write, "a write failed");
             tally.unfinished += 1;
         }
-        Ok(()) => tell::written(context, write, tell, tally),
+        Ok(()) => tell::written(context, write, tally),
     }
 }

@@ -11,6 +11,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::api::{ActualLRP, ActualLRPState, Cell, DesiredLRP, Task, TaskState};
 use crate::converge::plan::Scope;
@@ -19,6 +20,7 @@ use crate::watching;
 
 use super::context::{Context, locked};
 use super::convert::{self, key};
+use super::events::reference;
 use super::execute::converge;
 
 /// Dirty sets are looked at this often: changes that only counts depend on.
@@ -28,21 +30,40 @@ const FLUSH: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct Dirty {
     desired: Mutex<HashSet<Key>>,
-    room: Mutex<bool>,
 }
 
 /// Passes collected changes on, for ever.
 pub async fn flush(context: Arc<Context>, dirty: Arc<Dirty>) {
     let mut tick = tokio::time::interval(FLUSH);
+    let mut starts_ended = 0;
+    let mut placing: Option<JoinHandle<()>> = None;
     loop {
         tick.tick().await;
+        // Where starts are limited, the end of one lets another begin.
+        if context.rules.auction.starting_container_count_maximum > 0 {
+            let ended = context.world(|world| world.starts_ended());
+            if std::mem::replace(&mut starts_ended, ended) != ended {
+                context.note_room();
+            }
+        }
         let desired = std::mem::take(&mut *locked(&dirty.desired));
         for key in desired {
             context.wake_desired(&key);
         }
-        if std::mem::take(&mut *locked(&dirty.room)) {
-            context.wake_waiting();
+        let free = placing.as_ref().is_none_or(JoinHandle::is_finished);
+        if free && context.take_room() {
+            placing = Some(tokio::spawn(place_waiting(context.clone())));
         }
+    }
+}
+
+/// One batch, so that every process gets its first instance before any gets its second.
+async fn place_waiting(context: Arc<Context>) {
+    context.synced().await;
+    let (tally, _) = converge(&context, &context.slow, &Scope::Waiting, None).await;
+    if tally.unfinished > 0 {
+        // Each has its own way to try again.
+        context.wake_waiting();
     }
 }
 
@@ -230,7 +251,6 @@ pub fn desired(
 /// The Tasks.
 pub fn tasks(
     context: &Arc<Context>,
-    dirty: &Arc<Dirty>,
     client: &Client,
     listed: &Listed,
 ) -> (
@@ -238,10 +258,10 @@ pub fn tasks(
     BoxStream<'static, Result<Task, watcher::Error>>,
 ) {
     let (reader, writer) = reflector::store();
-    let (context, dirty) = (context.clone(), dirty.clone());
+    let context = context.clone();
     let mut since = 0;
     let put = {
-        let (context, dirty) = (context.clone(), dirty.clone());
+        let context = context.clone();
         move |object: &Task| {
             context.world(|world| {
                 let record = convert::task(object, world);
@@ -252,7 +272,7 @@ pub fn tasks(
                 .as_ref()
                 .is_some_and(|status| status.state == TaskState::Completed)
             {
-                *locked(&dirty.room) = true;
+                context.note_room();
             }
         }
     };
@@ -265,7 +285,7 @@ pub fn tasks(
         Event::Delete(object) => {
             let uid = object.uid().unwrap_or_default();
             context.world(|world| world.remove_task(&key(object), &uid));
-            *locked(&dirty.room) = true;
+            context.note_room();
         }
     });
     (reader, reflected(items, writer))
@@ -282,12 +302,12 @@ pub async fn actual_lrps(context: Arc<Context>, dirty: Arc<Dirty>, client: Clien
             Event::InitDone => {
                 let gone = context.world(|world| world.end_lrp_relist(since));
                 gone.iter()
-                    .for_each(|(key, lrp)| lrp_gone(&context, &dirty, key, lrp));
+                    .for_each(|(key, lrp)| lrp_gone(&context, key, lrp));
             }
             Event::Delete(object) => {
                 let (key, uid) = (key(&object), object.uid().unwrap_or_default());
                 context.world(|world| world.remove_lrp(&key, &uid));
-                lrp_gone(&context, &dirty, &key, &convert::lrp(&object));
+                lrp_gone(&context, &key, &convert::lrp(&object));
             }
         }
     }
@@ -298,7 +318,16 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
     let record = convert::lrp(object);
     let process = Key::new(&*key.namespace, &*record.process);
     let (state, cell) = (record.status.state, record.status.cell_name.clone());
-    context.world(|world| world.put_lrp(&key, record));
+    let known = context.world(|world| {
+        let known = world.lrp(&key).cloned();
+        world.put_lrp(&key, record.clone()).then_some(known)?
+    });
+    if let Some(known) = &known {
+        tell_of_crash(context, &key, known, &record);
+        if known.status.cell_name.is_some() && cell.is_none() {
+            context.note_room();
+        }
+    }
     if state == ActualLRPState::Running
         && let Some(cell) = &cell
         && let Some(down) = context.note_up(&key, cell)
@@ -307,10 +336,7 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
     }
     match state {
         // Something is to be done about it now.
-        ActualLRPState::Crashed => {
-            *locked(&dirty.room) = true;
-            context.wake_desired(&process);
-        }
+        ActualLRPState::Crashed => context.wake_desired(&process),
         ActualLRPState::Unclaimed if cell.is_none() => context.wake_desired(&process),
         // Only the counts change.
         ActualLRPState::Unclaimed | ActualLRPState::Claimed | ActualLRPState::Running => {
@@ -319,8 +345,36 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
     }
 }
 
-fn lrp_gone(context: &Context, dirty: &Dirty, key: &Key, lrp: &Lrp) {
+/// A crash that was not known yet, of this very object.
+fn tell_of_crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
+    let crashed = now.status.crash_reason.is_some()
+        && now.status.crash_count != known.status.crash_count
+        && now.version.uid == known.version.uid;
+    if !crashed {
+        return;
+    }
+    context.metrics.crashes.inc();
+    let reason = now.status.crash_reason.as_deref().unwrap_or_default();
+    let count = now.status.crash_count.unwrap_or_default();
+    let next = match (&now.status.next_restart_time, now.status.state) {
+        (Some(time), _) => format!("it starts again at {}", time.0.strftime("%H:%M:%S UTC")),
+        (None, ActualLRPState::Crashed) => "it is not started again".to_owned(),
+        (None, _) => "it starts again at once".to_owned(),
+    };
+    let about = reference(
+        "ActualLRP",
+        Some(&key.namespace),
+        &key.name,
+        &now.version.uid,
+    );
+    let note = format!("Crash {count}: {reason}; {next}.");
+    context
+        .events
+        .warning(about, "ActualLRPCrashed", "Crash", note);
+}
+
+fn lrp_gone(context: &Context, key: &Key, lrp: &Lrp) {
     context.note_gone(key);
-    *locked(&dirty.room) = true;
+    context.note_room();
     context.wake_desired(&Key::new(&*key.namespace, &*lrp.process));
 }

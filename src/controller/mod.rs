@@ -4,6 +4,7 @@
 //! (`reconcile`) are kube-runtime controllers that are woken by changes and, as the safety net, look at
 //! every object once per convergence interval. Both come to the same rules through `execute::converge`.
 
+mod callbacks;
 pub mod context;
 mod convert;
 mod events;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc as trigger;
-use k8s_openapi::jiff::SignedDuration;
 use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::{Client, Config};
@@ -29,6 +29,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::callback::Courier;
 use crate::client::{self, ConnectError};
 use crate::config::ControllerArgs;
 use crate::converge::plan::Rules;
@@ -37,6 +38,7 @@ use crate::presence::PresenceStore;
 use crate::presence::etcd::EtcdStore;
 use crate::presence::watcher;
 
+use callbacks::Callbacks;
 use context::{Context, Lane, Parts, Triggers};
 use feed::{Dirty, Listed};
 
@@ -81,6 +83,11 @@ pub async fn run(
     let (tasks, task_triggers) = trigger::unbounded();
     let synced = ready.subscribe();
     let permits = args.write_concurrency as usize;
+    let courier = Courier::new(args.tasks.host_policy(), args.tasks.callback_timeout());
+    let callbacks = Callbacks {
+        courier,
+        slots: Semaphore::new(args.tasks.callback_concurrency as usize),
+    };
     let lane = |client: Client| Lane {
         client,
         permits: Semaphore::new(permits),
@@ -92,7 +99,8 @@ pub async fn run(
         metrics: metrics.clone(),
         events,
         rules: Rules {
-            expire_pending_task: SignedDuration::from_secs(args.expire_pending_task_seconds as i64),
+            tasks: args.tasks.limits(),
+            auction: args.auction(),
         },
         interval: Duration::from_secs(args.convergence_interval_seconds),
         triggers: Triggers {
@@ -101,6 +109,7 @@ pub async fn run(
             tasks,
         },
         synced,
+        callbacks,
     });
     gauges::register(registry, &context);
     let args = args.clone();
@@ -152,7 +161,7 @@ pub async fn run(
         );
         tasks.spawn(desired.for_each(|_| std::future::ready(())));
 
-        let (reader, stream) = feed::tasks(&context, &dirty, &slow, &listed);
+        let (reader, stream) = feed::tasks(&context, &slow, &listed);
         let controller = Controller::for_stream(stream, reader).reconcile_on(task_triggers);
         let stopped = stop.clone().cancelled_owned();
         let task = controller.graceful_shutdown_on(stopped).run(

@@ -184,7 +184,7 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) -> Re
         (Verdict::Unchanged | Verdict::Evacuated | Verdict::Lost, _) => {}
     }
     // There may be room again for what waits.
-    context.wake_waiting();
+    context.note_room();
     Ok(())
 }
 

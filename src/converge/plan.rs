@@ -5,17 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{ActualLRPStatus, TaskStatus};
 
 use super::lrp::StartReason;
-use super::task::FailureKind;
+use super::lrp::transition::Refusal;
+use super::placement::Knobs;
+use super::task::{self, DeleteReason, FailureKind};
 use super::world::{Key, Version, World};
 
 mod batch;
 mod lrps;
 mod tasks;
+
+pub use tasks::{resolve, settle};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,23 +30,19 @@ pub enum Scope {
     Desired(Key),
     /// One Task.
     Task(Key),
+    /// Everything that waits for room, in one batch: index 0 of every process comes first.
+    Waiting,
     /// Everything.
     All,
 }
 
 /// The knobs of the rules.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Rules {
-    /// A Task that found no Cell for so long fails.
-    pub expire_pending_task: SignedDuration,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Rules {
-            expire_pending_task: SignedDuration::from_secs(1800),
-        }
-    }
+    /// How long a Task may take for what.
+    pub tasks: task::Limits,
+    /// What operators changed about the auction.
+    pub auction: Knobs,
 }
 
 /// What a write does to an ActualLRP. The label `change` of its metric.
@@ -72,6 +72,11 @@ pub enum LrpChange {
         /// The suspect's Cell.
         cell: String,
     },
+    /// The suspect's Cell is back and leaving: it is kept as the evacuating instance.
+    SuspectEvacuated {
+        /// The suspect's Cell.
+        cell: String,
+    },
     /// The suspect is dropped.
     SuspectDropped,
     /// The evacuating instance is dropped.
@@ -98,6 +103,12 @@ pub enum TaskChange {
         /// In words.
         reason: String,
     },
+    /// Whoever writes this delivers its callback.
+    Resolving,
+    /// Its callback may be delivered by somebody else.
+    Demoted,
+    /// Its callback is settled.
+    Settled,
 }
 
 /// One write, conditional on the version it was decided on.
@@ -155,6 +166,15 @@ pub enum Write {
         /// What that means.
         change: TaskChange,
     },
+    /// Delete a Task.
+    DeleteTask {
+        /// The Task.
+        key: Key,
+        /// The version decided on.
+        version: Version,
+        /// Why.
+        reason: DeleteReason,
+    },
 }
 
 /// What to write, in this order, and when to look again.
@@ -164,8 +184,14 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// The earliest time at which something falls due that no event announces.
     pub recheck: Option<Timestamp>,
-    /// Cells that records name and that have no object: their presence must be read before anything is done.
+    /// Cells that records name and that have no ledger: their presence must be read before anything is done.
     pub unknown_cells: BTreeSet<String>,
+    /// Changes that were decided and may not be: a fault in the rules, to be told.
+    pub refused: Vec<(Key, Refusal)>,
+    /// The same for Tasks.
+    pub refused_tasks: Vec<(Key, task::transition::Refusal)>,
+    /// Tasks whose completion callback is due.
+    pub callbacks: BTreeSet<Key>,
 }
 
 impl Plan {
@@ -199,7 +225,7 @@ pub fn plan(
         tasks::decide(world, &key, rules, now, &mut plan, &mut wanted);
     }
     if !wanted.is_empty() {
-        batch::auction(world, wanted, now, new_guid, &mut plan);
+        batch::auction(world, wanted, rules.auction, now, new_guid, &mut plan);
     }
     plan
 }
@@ -224,6 +250,10 @@ fn in_scope(world: &World, scope: &Scope) -> (Vec<Key>, Vec<Key>, Vec<Key>) {
             (slots, Vec::new(), vec![key.clone()])
         }
         Scope::Task(key) => (Vec::new(), vec![key.clone()], Vec::new()),
+        Scope::Waiting => {
+            let (lrps, tasks) = world.waiting_work();
+            (lrps, tasks, Vec::new())
+        }
         Scope::All => {
             let mut lrps: Vec<Key> = world.all_lrps().map(|(key, _)| key.clone()).collect();
             let mut tasks: Vec<Key> = world.all_tasks().map(|(key, _)| key.clone()).collect();

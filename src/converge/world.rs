@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
     ActualLRPState, ActualLRPStatus, CellStatus, DesiredLRPStatus, ExecutorKind, MissingCellPolicy,
@@ -130,6 +130,10 @@ pub struct TaskRecord {
     pub created: Timestamp,
     /// The user wants it ended.
     pub cancelled: bool,
+    /// Its outcome is to be told to somebody.
+    pub callback: bool,
+    /// How long it is kept when it has ended, if it says so itself.
+    pub keep: Option<SignedDuration>,
     /// What it needs, or what is wrong with the template.
     pub demand: Result<Arc<Demand>, String>,
     /// Its state.
@@ -197,11 +201,15 @@ pub struct World {
     slots: HashMap<Key, BTreeSet<i32>>,
     /// Objects that were deleted while a write on them was under way: its answer is older than the deletion.
     buried: HashMap<(Kind, Key), String>,
+    /// Tasks whose completion callback this process is delivering.
+    delivering: HashSet<Key>,
     /// Cells whose load changed since the last [`World::take_changed_loads`].
     changed_loads: BTreeSet<String>,
     /// ActualLRPs and Tasks that wait for room on some Cell.
     waiting: BTreeSet<Waiting>,
-    /// Cells without an object whose presence was read as gone.
+    /// Starts that are over, however they ended.
+    starts_ended: u64,
+    /// Cells without a ledger whose presence was read as gone.
     vanished: HashSet<String>,
     relist: u64,
 }
@@ -276,6 +284,23 @@ impl World {
             .collect()
     }
 
+    /// The ActualLRPs and the Tasks that wait for room.
+    pub fn waiting_work(&self) -> (Vec<Key>, Vec<Key>) {
+        let (mut lrps, mut tasks) = (Vec::new(), Vec::new());
+        for waiting in &self.waiting {
+            match waiting {
+                Waiting::Lrp(key) => lrps.push(key.clone()),
+                Waiting::Task(key) => tasks.push(key.clone()),
+            }
+        }
+        (lrps, tasks)
+    }
+
+    /// How many starts are over, however they ended. It only grows: a difference says that another may begin.
+    pub fn starts_ended(&self) -> u64 {
+        self.starts_ended
+    }
+
     /// DesiredLRPs that have ActualLRPs and do not exist.
     pub fn slots_without_desired(&self) -> Vec<Key> {
         self.slots
@@ -295,19 +320,42 @@ impl World {
         self.tasks.get(key).is_some_and(|entry| entry.in_flight)
     }
 
+    /// Whether this process is delivering this Task's callback.
+    pub fn is_delivering(&self, key: &Key) -> bool {
+        self.delivering.contains(key)
+    }
+
+    /// This process delivers this Task's callback from now on. Returns whether it did not already.
+    pub fn begin_delivery(&mut self, key: &Key) -> bool {
+        self.delivering.insert(key.clone())
+    }
+
+    /// This process is done delivering this Task's callback.
+    pub fn end_delivery(&mut self, key: &Key) {
+        self.delivering.remove(key);
+    }
+
     /// The fate of work recorded on `cell` under `epoch`.
     pub fn life(&self, cell: &str, epoch: Option<i64>) -> Life {
-        match self.cells.get(cell) {
-            None if self.vanished.contains(cell) => Life::Lost,
-            record => life::of(record, epoch.unwrap_or(0)),
+        if !self.has_ledger(cell) && self.vanished.contains(cell) {
+            return Life::Lost;
+        }
+        life::of(self.cells.get(cell), epoch.unwrap_or(0))
+    }
+
+    /// Notes that a Cell that has no ledger has no presence either (a linearizable read said so): its object is gone,
+    /// or was made anew by a rep that is gone again.
+    pub fn mark_vanished(&mut self, cell: &str) {
+        if !self.has_ledger(cell) {
+            self.vanished.insert(cell.to_owned());
         }
     }
 
-    /// Notes that a Cell that has no object has no presence either (a linearizable read said so).
-    pub fn mark_vanished(&mut self, cell: &str) {
-        if !self.cells.contains_key(cell) {
-            self.vanished.insert(cell.to_owned());
-        }
+    /// Whether anything was ever entered into the ledger of this Cell's object.
+    fn has_ledger(&self, cell: &str) -> bool {
+        self.cells
+            .get(cell)
+            .is_some_and(|record| record.status.state.is_some())
     }
 
     /// Notes that a Cell has a presence, whether or not it has an object.
@@ -323,7 +371,9 @@ impl World {
 
     /// Enters a Cell. Returns whether it was news.
     pub fn put_cell(&mut self, name: &str, record: CellRecord) -> bool {
-        self.vanished.remove(name);
+        if record.status.state.is_some() {
+            self.vanished.remove(name);
+        }
         match self.cells.get(name) {
             Some(known) if stale(&known.version, &record.version) => false,
             _ => {
@@ -494,6 +544,13 @@ impl World {
         self.enter_lrp(key, record, true);
     }
 
+    /// Marks a Task as being deleted.
+    pub fn plan_task_removal(&mut self, key: &Key) {
+        if let Some(entry) = self.tasks.get_mut(key) {
+            entry.in_flight = true;
+        }
+    }
+
     /// Marks an ActualLRP as being deleted.
     pub fn plan_lrp_removal(&mut self, key: &Key) {
         if let Some(entry) = self.lrps.get_mut(key) {
@@ -551,7 +608,7 @@ impl World {
     }
 
     fn enter_lrp(&mut self, key: &Key, record: Lrp, in_flight: bool) {
-        self.uncharge_lrp(key);
+        let was_starting = self.uncharge_lrp(key);
         let process = Key::new(&*key.namespace, &*record.process);
         let resources = self
             .desired
@@ -563,6 +620,7 @@ impl World {
         for charge in &charges {
             self.charge(charge, 1, |load| load.lrps.insert(key.clone()));
         }
+        self.starts_ended += u64::from(was_starting && !is_starting(&charges));
         self.slots.entry(process).or_default().insert(record.index);
         if record.status.state == ActualLRPState::Unclaimed && record.status.cell_name.is_none() {
             self.waiting.insert(Waiting::Lrp(key.clone()));
@@ -580,13 +638,16 @@ impl World {
         );
     }
 
-    fn uncharge_lrp(&mut self, key: &Key) {
+    /// Takes an ActualLRP off the Cells it takes room on. Returns whether it was starting.
+    fn uncharge_lrp(&mut self, key: &Key) -> bool {
         let Some(entry) = self.lrps.get_mut(key) else {
-            return;
+            return false;
         };
-        for charge in std::mem::take(&mut entry.charges) {
-            self.charge(&charge, -1, |load| load.lrps.remove(key));
+        let charges = std::mem::take(&mut entry.charges);
+        for charge in &charges {
+            self.charge(charge, -1, |load| load.lrps.remove(key));
         }
+        is_starting(&charges)
     }
 
     /// Books `charge` on its Cell, or off it with a `sign` of -1; `member` enters or removes who is charged.
@@ -601,7 +662,7 @@ impl World {
     }
 
     fn drop_lrp(&mut self, key: &Key) -> Option<Lrp> {
-        self.uncharge_lrp(key);
+        self.starts_ended += u64::from(self.uncharge_lrp(key));
         self.waiting.remove(&Waiting::Lrp(key.clone()));
         let entry = self.lrps.remove(key)?;
         let process = Key::new(&*key.namespace, &*entry.record.process);
@@ -713,6 +774,10 @@ fn lrp_charges(status: &ActualLRPStatus, resources: Resources) -> Vec<Charge> {
             starting,
         })
         .collect()
+}
+
+fn is_starting(charges: &[Charge]) -> bool {
+    charges.iter().any(|charge| charge.starting)
 }
 
 /// Whether `next` is no news after `known`: the same object in the same or an older version.

@@ -55,6 +55,19 @@ async fn wrong_values_name_flag_value_and_remedy() -> Result<(), Failure> {
     assert_ends_with(&output, &["--write-concurrency", "0", "1..=1024"]);
     let output = diego(&["controller", "--etcd-endpoints", "etcd.example"], None).await?;
     assert_ends_with(&output, &["--etcd-endpoints", "etcd.example", "http"]);
+    let output = diego(
+        &["controller", "--callback-allowed-hosts", "http://x"],
+        None,
+    )
+    .await?;
+    assert_ends_with(&output, &["--callback-allowed-hosts", "http://x", "CIDR"]);
+    let output = diego(&["controller", "--kick-task-seconds", "5"], None).await?;
+    let words = [
+        "--kick-task-seconds 5",
+        "--callback-timeout-seconds",
+        "at least",
+    ];
+    assert_ends_with(&output, &words);
     let output = diego(&["controller", "--etcd-cert", "a.pem"], None).await?;
     assert_ends_with(&output, &["--etcd-key"]);
     Ok(())

@@ -4,11 +4,20 @@
 mod support;
 
 mod api;
+mod auction;
+mod callbacks;
 mod cell_returns;
 mod drain;
+mod evacuate;
+mod histories;
 mod input;
 mod joining;
 mod kubectl;
 mod lost_cell;
+mod observer;
+mod probes;
+mod reasons;
+mod retire;
 mod safety_net;
+mod scale;
 mod work;

@@ -1,7 +1,11 @@
 //! Counting and telling what a successful write did: metrics, log lines, Events.
 
+use k8s_openapi::api::core::v1::ObjectReference;
+
 use crate::converge::lrp::StartReason;
 use crate::converge::plan::{LrpChange, TaskChange, Write};
+use crate::converge::task::DeleteReason;
+use crate::converge::world::Key;
 use crate::metrics::ReasonLabel;
 
 use super::Tally;
@@ -9,7 +13,7 @@ use crate::controller::context::Context;
 use crate::controller::events::reference;
 
 /// Counts and tells what a successful write did.
-pub(super) fn written(context: &Context, write: &Write, tell: bool, tally: &mut Tally) {
+pub(super) fn written(context: &Context, write: &Write, tally: &mut Tally) {
     match write {
         Write::CreateLrp { key, change, .. } | Write::LrpStatus { key, change, .. } => match change
         {
@@ -22,6 +26,11 @@ pub(super) fn written(context: &Context, write: &Write, tell: bool, tally: &mut 
                     .get_or_create(&ReasonLabel { reason })
                     .inc();
                 tracing::debug!(lrp = %key, cell, reason, "placed");
+                let note = format!("Placed on Cell {cell} ({reason}).");
+                let about = about_lrp(context, key);
+                context
+                    .events
+                    .normal(about, "ActualLRPPlaced", "Place", note);
             }
             LrpChange::RestartedHere { cell } => {
                 tally.placed += 1;
@@ -33,26 +42,28 @@ pub(super) fn written(context: &Context, write: &Write, tell: bool, tally: &mut 
                     })
                     .inc();
                 tracing::debug!(lrp = %key, cell, "restarted on its Cell, which came back without its containers");
+                let reason = StartReason::MissingInstance.as_str();
+                let note = format!(
+                    "Started anew on Cell {cell}, which came back without its containers ({reason})."
+                );
+                let about = about_lrp(context, key);
+                context
+                    .events
+                    .normal(about, "ActualLRPPlaced", "Place", note);
             }
             LrpChange::Waiting { reason, error } => {
                 tally.waiting += 1;
-                if tell {
-                    let uid =
-                        context.world(|world| world.lrp(key).map(|lrp| lrp.version.uid.clone()));
-                    let about = reference(
-                        "ActualLRP",
-                        Some(&key.namespace),
-                        &key.name,
-                        &uid.unwrap_or_default(),
-                    );
-                    let note = format!("No Cell can take it ({}): {error}", reason.as_str());
-                    context
-                        .events
-                        .warning(about, "ActualLRPPlacementFailed", "Place", note);
-                }
+                let about = about_lrp(context, key);
+                let note = format!("No Cell can take it ({}): {error}", reason.as_str());
+                context
+                    .events
+                    .warning(about, "ActualLRPPlacementFailed", "Place", note);
             }
             LrpChange::Promoted { cell } => {
                 tracing::info!(lrp = %key, cell, "the Cell is back before the replacement ran: the original is kept");
+            }
+            LrpChange::SuspectEvacuated { cell } => {
+                tracing::info!(lrp = %key, cell, "the suspect's Cell is back and leaving: it is kept as evacuating");
             }
             LrpChange::SuspectDropped | LrpChange::EvacuatingDropped => {}
         },
@@ -77,11 +88,46 @@ pub(super) fn written(context: &Context, write: &Write, tell: bool, tally: &mut 
                     "Fail",
                     reason.clone(),
                 );
+                // Its callback is due now, also in the middle of a recovery.
+                context.wake_task(key);
+            }
+            TaskChange::Resolving => tracing::debug!(task = %key, "delivering its outcome"),
+            TaskChange::Settled => tracing::debug!(task = %key, "its callback is settled"),
+            TaskChange::Demoted => {
+                context.metrics.tasks_kicked.inc();
+                tracing::info!(task = %key, "nobody answered its callback: it is delivered again");
+                context.wake_task(key);
             }
             TaskChange::Placed { cell } => tracing::debug!(task = %key, cell, "placed"),
             TaskChange::Waiting { error } => {
                 tracing::debug!(task = %key, error, "waits for a Cell")
             }
         },
+        Write::DeleteTask {
+            key,
+            version,
+            reason,
+        } => {
+            let label = reason.as_str();
+            context
+                .metrics
+                .tasks_deleted
+                .get_or_create(&ReasonLabel { reason: label })
+                .inc();
+            tracing::debug!(task = %key, reason = label, "deleted");
+            if *reason == DeleteReason::CallbackUndelivered {
+                let about = reference("Task", Some(&key.namespace), &key.name, &version.uid);
+                let note = "Deleted without anybody having taken its completion callback.";
+                context
+                    .events
+                    .warning(about, "TaskCallbackUndelivered", "Delete", note.into());
+            }
+        }
     }
+}
+
+fn about_lrp(context: &Context, key: &Key) -> ObjectReference {
+    let uid = context.world(|world| world.lrp(key).map(|lrp| lrp.version.uid.clone()));
+    let uid = uid.unwrap_or_default();
+    reference("ActualLRP", Some(&key.namespace), &key.name, &uid)
 }

@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, P
 
 use crate::api::{
     ActualLRP, ActualLRPSpec, ActualLRPStatus, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task,
+    TaskStatus,
 };
 use crate::client::{CallError, bounded};
 use crate::controller::context::{Context, Lane};
@@ -19,11 +20,7 @@ use crate::patch::status_patch;
 const MANAGER: &str = "diego-controller";
 
 /// Sends one write and settles it in the world, whatever comes of it.
-pub(super) async fn perform(
-    context: &Arc<Context>,
-    lane: &Lane,
-    write: &Write,
-) -> Result<(), CallError> {
+pub async fn perform(context: &Arc<Context>, lane: &Lane, write: &Write) -> Result<(), CallError> {
     match write {
         Write::CreateLrp {
             key,
@@ -57,9 +54,22 @@ pub(super) async fn perform(
             orphan_of,
         } => {
             let api = Api::<ActualLRP>::namespaced(lane.client.clone(), &key.namespace);
-            let result = delete(context, &api, key, version, orphan_of.as_ref()).await;
+            let result = delete_lrp(context, &api, key, version, orphan_of.as_ref()).await;
             settle_lrp(context, &api, key, result, None).await
         }
+        Write::TaskStatus { .. } | Write::DeleteTask { .. } => {
+            task(context, lane, write).await.map(|_| ())
+        }
+    }
+}
+
+/// The same for a write about a Task. Returns the Task, unless it is gone, or the write is about something else.
+pub async fn task(
+    context: &Arc<Context>,
+    lane: &Lane,
+    write: &Write,
+) -> Result<Option<Task>, CallError> {
+    match write {
         Write::TaskStatus {
             key,
             version,
@@ -71,14 +81,23 @@ pub(super) async fn perform(
             let patch = status_patch(version, from.as_ref(), to.as_ref());
             let result =
                 bounded(api.patch_status(&key.name, &params(), &Patch::Merge(&patch))).await;
-            settle_task(context, &api, key, result, version, from).await
+            let result = result.map(Some);
+            settle_task(context, &api, key, &result, Some((version, from))).await;
+            result
         }
+        Write::DeleteTask { key, version, .. } => {
+            let api = Api::<Task>::namespaced(lane.client.clone(), &key.namespace);
+            let result = delete(&api, &key.name, version).await.map(|()| None);
+            settle_task(context, &api, key, &result, None).await;
+            result
+        }
+        Write::CreateLrp { .. } | Write::LrpStatus { .. } | Write::DeleteLrp { .. } => Ok(None),
     }
 }
 
 /// Deletes this very version. An orphan is deleted only if its DesiredLRP, read now, is not there: the list in
 /// hand may be older than the instance.
-async fn delete(
+async fn delete_lrp(
     context: &Arc<Context>,
     api: &Api<ActualLRP>,
     key: &Key,
@@ -95,6 +114,14 @@ async fn delete(
             return bounded(api.get_opt(&key.name)).await;
         }
     }
+    delete(api, &key.name, version).await.map(|()| None)
+}
+
+/// Deletes this very version. That there is nothing to delete is as good.
+async fn delete<K>(api: &Api<K>, name: &str, version: &Version) -> Result<(), CallError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
     let preconditions = Preconditions {
         uid: Some(version.uid.clone()),
         resource_version: Some(version.revision.to_string()),
@@ -103,9 +130,9 @@ async fn delete(
         preconditions: Some(preconditions),
         ..DeleteParams::background()
     };
-    match bounded(api.delete(&key.name, &params)).await {
-        Ok(_) => Ok(None),
-        Err(error) if error.is_not_found() => Ok(None),
+    match bounded(api.delete(name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -188,10 +215,15 @@ async fn settle_lrp(
                 Ok(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),
                 Err(_) => {
                     let known = world.lrp(key).cloned();
-                    let record = known.zip(before).map(|(known, (version, status))| Lrp {
-                        version: version.clone(),
-                        status: status.clone(),
-                        ..known
+                    let record = known.and_then(|known| match before {
+                        Some((version, status)) => Some(Lrp {
+                            version: version.clone(),
+                            status: status.clone(),
+                            ..known
+                        }),
+                        // What stands for an object that is being created has no uid. Another one is not gone
+                        // because its deletion failed.
+                        None => Some(known).filter(|known| !known.version.uid.is_empty()),
                     });
                     world.settle_lrp(key, record);
                 }
@@ -201,36 +233,30 @@ async fn settle_lrp(
     }
 }
 
+/// As [`settle_lrp`].
 async fn settle_task(
     context: &Arc<Context>,
     api: &Api<Task>,
     key: &Key,
-    result: Result<Task, CallError>,
-    version: &Version,
-    from: &crate::api::TaskStatus,
-) -> Result<(), CallError> {
-    match result {
-        Ok(stored) => {
-            context.world(|world| {
-                let record = convert::task(&stored, world);
-                world.settle_task(key, Some(record));
-            });
-            Ok(())
-        }
-        Err(error) => {
-            let live = bounded(api.get_opt(&key.name)).await;
-            context.world(|world| {
-                let record = match &live {
-                    Ok(live) => live.as_ref().map(|live| convert::task(live, world)),
-                    Err(_) => world.task(key).cloned().map(|known| TaskRecord {
-                        version: version.clone(),
-                        status: from.clone(),
-                        ..known
-                    }),
-                };
-                world.settle_task(key, record);
-            });
-            Err(error)
-        }
-    }
+    result: &Result<Option<Task>, CallError>,
+    before: Option<(&Version, &TaskStatus)>,
+) {
+    let live = match result {
+        Ok(stored) => Some(stored.clone()),
+        Err(_) => bounded(api.get_opt(&key.name)).await.ok(),
+    };
+    context.world(|world| {
+        let record = match &live {
+            Some(live) => live.as_ref().map(|live| convert::task(live, world)),
+            None => world.task(key).cloned().map(|known| match before {
+                Some((version, status)) => TaskRecord {
+                    version: version.clone(),
+                    status: status.clone(),
+                    ..known
+                },
+                None => known,
+            }),
+        };
+        world.settle_task(key, record);
+    });
 }

@@ -4,10 +4,12 @@ use crate::pki::Pki;
 use std::path::Path;
 
 /// The controllers that stand-alone API objects need: deletion of owned objects and of namespaces, the service accounts without
-/// which no Pod is admitted, and the content of the roles view, edit and admin. What would act on Pods or Nodes is left out.
-const CONTROLLERS: [&str; 4] = [
+/// which no Pod is admitted, the content of the roles view, edit and admin, and whoever scales by the scale subresource. What
+/// would act on Pods or Nodes is left out.
+const CONTROLLERS: [&str; 5] = [
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",
+    "horizontal-pod-autoscaler-controller",
     "namespace-controller",
     "serviceaccount-controller",
 ];
@@ -64,6 +66,8 @@ pub(crate) fn controller_manager(kubeconfig: &Path) -> Vec<String> {
         // The default of 20 requests a second would make a large deletion a matter of minutes.
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
+        // By default an autoscaler looks four times a minute.
+        "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
         "--profiling=false".to_owned(),
     ]
 }
