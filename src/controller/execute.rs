@@ -95,7 +95,7 @@ async fn vanished_cells(context: &Arc<Context>, cells: &BTreeSet<String>) -> boo
                     cell,
                     "work is recorded on a Cell that has neither an object nor a presence"
                 );
-                context.world(|world| world.mark_vanished(cell));
+                context.world(|world| world.mark_vanished(cell, reading.revision));
                 found = true;
             }
             Ok(_) => {}

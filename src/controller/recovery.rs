@@ -19,6 +19,7 @@ use crate::metrics::{ReasonLabel, SourceLabel};
 use crate::presence::{Departure, Presence, PresenceEvent, PresencePhase};
 
 use super::context::Context;
+use super::events::reference;
 use super::execute::converge;
 use super::ledger;
 use super::report::{Recovery, report};
@@ -117,12 +118,17 @@ async fn handle(context: &Arc<Context>, loss: Loss) {
     let cell = loss.cell.clone();
     match verdict(context, &loss).await {
         Outcome::Written(record, Verdict::Lost) => lost(context, loss, &record).await,
-        Outcome::Written(..) => {
+        Outcome::Written(record, _) => {
             tracing::info!(cell, "the Cell gave its presence back");
+            let about = reference("Cell", None, &cell, &record.version.uid);
+            let note = "The Cell gave its presence back; that is no loss.".to_owned();
+            context
+                .events
+                .normal(about, "CellEvacuated", "Evacuate", note);
             converge(context, &context.slow, &Scope::Cell(cell), None).await;
         }
-        Outcome::NoObject => {
-            context.world(|world| world.mark_vanished(&cell));
+        Outcome::NoObject { revision } => {
+            context.world(|world| world.mark_vanished(&cell, revision));
             converge(context, &context.slow, &Scope::Cell(cell), None).await;
         }
         Outcome::Nothing => {}
@@ -136,7 +142,10 @@ enum Outcome {
     /// The presence is back, or the ledger knows already.
     Nothing,
     /// The Cell has no object.
-    NoObject,
+    NoObject {
+        /// The store's revision at the confirming read.
+        revision: i64,
+    },
 }
 
 /// Reads the presence, judges, writes; and does all of it again if that does not succeed, since the Cell may be
@@ -202,7 +211,9 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
     Ok(match written.await.map_err(|error| error.to_string())? {
         Some((record, verdict)) => Outcome::Written(Box::new(record), verdict),
         None if context.world(|world| world.cells().contains_key(&loss.cell)) => Outcome::Nothing,
-        None => Outcome::NoObject,
+        None => Outcome::NoObject {
+            revision: reading.revision,
+        },
     })
 }
 

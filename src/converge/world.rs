@@ -209,8 +209,8 @@ pub struct World {
     waiting: BTreeSet<Waiting>,
     /// Starts that are over, however they ended.
     starts_ended: u64,
-    /// Cells without a ledger whose presence was read as gone.
-    vanished: HashSet<String>,
+    /// Cells without a ledger whose presence was read as gone, and the store's revision at that read.
+    vanished: HashMap<String, i64>,
     relist: u64,
 }
 
@@ -337,18 +337,28 @@ impl World {
 
     /// The fate of work recorded on `cell` under `epoch`.
     pub fn life(&self, cell: &str, epoch: Option<i64>) -> Life {
-        if !self.has_ledger(cell) && self.vanished.contains(cell) {
+        let epoch = epoch.unwrap_or(0);
+        let gone_at = self.vanished.get(cell);
+        // A registration that is newer than the read is not what the read missed.
+        if !self.has_ledger(cell) && gone_at.is_some_and(|revision| epoch <= *revision) {
             return Life::Lost;
         }
-        life::of(self.cells.get(cell), epoch.unwrap_or(0))
+        life::of(self.cells.get(cell), epoch)
     }
 
     /// Notes that a Cell that has no ledger has no presence either (a linearizable read said so): its object is gone,
-    /// or was made anew by a rep that is gone again.
-    pub fn mark_vanished(&mut self, cell: &str) {
+    /// or was made anew by a rep that is gone again. `revision` is the store's at that read.
+    pub fn mark_vanished(&mut self, cell: &str, revision: i64) {
         if !self.has_ledger(cell) {
-            self.vanished.insert(cell.to_owned());
+            let known = self.vanished.entry(cell.to_owned()).or_default();
+            *known = revision.max(*known);
         }
+    }
+
+    /// Whether the presence of the Cell must be read before anything is done about work recorded under `epoch`: it has
+    /// no ledger, and no read so far says that this work is gone.
+    pub fn is_unknown(&self, cell: &str, epoch: Option<i64>) -> bool {
+        !self.has_ledger(cell) && self.life(cell, epoch) == Life::Unknown
     }
 
     /// Whether anything was ever entered into the ledger of this Cell's object.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::ActualLRPStatus;
-use crate::converge::life::Life;
 use crate::converge::lrp::transition::{self, Verb};
 use crate::converge::lrp::{self, Instance, Keep, StartReason};
 use crate::converge::placement::Work;
@@ -153,18 +152,12 @@ fn suspect_cell(status: &ActualLRPStatus) -> String {
 
 fn note_unknown_cells(world: &World, status: &ActualLRPStatus, plan: &mut Plan) {
     let named = [
-        status.cell_name.as_deref(),
-        status
-            .suspect
-            .as_ref()
-            .map(|suspect| suspect.cell_name.as_str()),
-        status
-            .evacuating
-            .as_ref()
-            .map(|evacuating| evacuating.cell_name.as_str()),
+        (status.cell_name.as_deref()).map(|cell| (cell, status.cell_epoch)),
+        (status.suspect.as_ref()).map(|one| (&*one.cell_name, Some(one.cell_epoch))),
+        (status.evacuating.as_ref()).map(|one| (&*one.cell_name, Some(one.cell_epoch))),
     ];
-    for cell in named.into_iter().flatten() {
-        if world.life(cell, None) == Life::Unknown {
+    for (cell, epoch) in named.into_iter().flatten() {
+        if world.is_unknown(cell, epoch) {
             plan.unknown_cells.insert(cell.to_owned());
         }
     }

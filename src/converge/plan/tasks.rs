@@ -2,7 +2,6 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::converge::life::Life;
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::Work;
 use crate::converge::task::transition::{self, Verb};
@@ -25,7 +24,7 @@ pub(super) fn decide(
     }
     let Some(task) = world.task(key) else { return };
     if let Some(cell) = &task.status.cell_name
-        && world.life(cell, None) == Life::Unknown
+        && world.is_unknown(cell, task.status.cell_epoch)
     {
         plan.unknown_cells.insert(cell.clone());
     }

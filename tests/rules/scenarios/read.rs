@@ -283,7 +283,7 @@ pub fn gone(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
             .remove_desired(&key(name), &format!("desired-{name}")),
         ["cell", name] => sandbox.world.remove_cell(name, &format!("cell-{name}")),
         ["presence-of", name] => {
-            sandbox.world.mark_vanished(name);
+            sandbox.world.mark_vanished(name, i64::MAX);
             true
         }
         other => {
