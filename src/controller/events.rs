@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -18,7 +18,7 @@ const QUEUE: usize = 2048;
 /// So many Events are remembered, so that one that says the same again becomes a series.
 const REMEMBERED: usize = 1024;
 
-/// No Event is held back for longer by recoveries that go on.
+/// No Event is held back for longer, however many recoveries follow each other.
 const LONGEST_HOLD: Duration = Duration::from_secs(5);
 
 /// Takes Events; they are published one after the other by a task of its own.
@@ -53,10 +53,9 @@ impl EventSink {
             };
             let mut recorders: HashMap<(Option<String>, String), (Option<String>, Recorder)> =
                 HashMap::new();
+            let mut patience = LONGEST_HOLD;
             while let Some((event, reference)) = waiting.recv().await {
-                // The sink, which holds the sender, may be gone first.
-                let quiet = held.wait_for(|recoveries| *recoveries == 0);
-                let _ = tokio::time::timeout(LONGEST_HOLD, quiet).await;
+                wait_for_recoveries(&mut held, &mut patience).await;
                 if recorders.len() >= REMEMBERED {
                     recorders.clear();
                 }
@@ -123,6 +122,18 @@ impl EventSink {
     }
 }
 
+/// Waits while recoveries are under way, but no longer than `patience` in all until there is none again: one that can't
+/// get its verdict, because the presence store is away, must not hold back what is told of everything else.
+async fn wait_for_recoveries(held: &mut watch::Receiver<usize>, patience: &mut Duration) {
+    let began = Instant::now();
+    // The sink, which holds the sender, may be gone first.
+    let quiet = held.wait_for(|recoveries| *recoveries == 0);
+    match tokio::time::timeout(*patience, quiet).await {
+        Ok(_) => *patience = LONGEST_HOLD,
+        Err(_) => *patience = patience.saturating_sub(began.elapsed()),
+    }
+}
+
 /// A reference to one of our objects.
 pub fn reference(kind: &str, namespace: Option<&str>, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
@@ -132,5 +143,33 @@ pub fn reference(kind: &str, namespace: Option<&str>, name: &str, uid: &str) -> 
         name: Some(name.into()),
         uid: Some(uid.into()),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_recovery_that_does_not_end_holds_events_back_once() {
+        let recoveries = watch::Sender::new(1);
+        let mut held = recoveries.subscribe();
+        let mut patience = Duration::from_millis(50);
+        wait_for_recoveries(&mut held, &mut patience).await;
+        wait_for_recoveries(&mut held, &mut patience).await;
+        let began = Instant::now();
+        for _ in 0..100 {
+            wait_for_recoveries(&mut held, &mut patience).await;
+        }
+        assert!(
+            began.elapsed() < LONGEST_HOLD,
+            "each Event is held back anew"
+        );
+        recoveries.send_replace(0);
+        wait_for_recoveries(&mut held, &mut patience).await;
+        assert_eq!(
+            patience, LONGEST_HOLD,
+            "the next recovery may hold them back again"
+        );
     }
 }

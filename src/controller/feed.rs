@@ -280,7 +280,12 @@ pub fn tasks(
         Event::Init => since = context.world(|world| world.begin_relist()),
         Event::InitApply(object) | Event::Apply(object) => put(object),
         Event::InitDone => {
-            context.world(|world| world.end_task_relist(since));
+            if !context
+                .world(|world| world.end_task_relist(since))
+                .is_empty()
+            {
+                context.note_room();
+            }
         }
         Event::Delete(object) => {
             let uid = object.uid().unwrap_or_default();
@@ -358,7 +363,9 @@ fn tell_of_crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
     let count = now.status.crash_count.unwrap_or_default();
     let next = match (&now.status.next_restart_time, now.status.state) {
         (Some(time), _) => format!("it starts again at {}", time.0.strftime("%H:%M:%S UTC")),
-        (None, ActualLRPState::Crashed) => "it is not started again".to_owned(),
+        (None, ActualLRPState::Crashed) => {
+            "it is not started again; delete this ActualLRP to start it afresh".to_owned()
+        }
         (None, _) => "it starts again at once".to_owned(),
     };
     let about = reference(

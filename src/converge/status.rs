@@ -4,7 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::conditions::{self, READY, Truth};
 use crate::api::{
-    ActualLRPState as State, Allocated, CellStatus, DesiredLRPStatus, LABEL_DESIRED_LRP, quantity,
+    ActualLRPState as State, ActualLRPStatus, Allocated, CellStatus, DesiredLRPStatus,
+    LABEL_DESIRED_LRP, quantity,
 };
 
 use super::world::{Key, World};
@@ -15,14 +16,9 @@ pub fn desired(world: &World, key: &Key, now: Timestamp) -> Option<DesiredLRPSta
     let mut next = desired.status.clone();
     let mut count = Count::default();
     for index in world.slots(key).into_iter().flatten() {
-        let Some(lrp) = world.lrp(&key.instance(*index)) else {
-            continue;
-        };
-        next_count(
-            &mut count,
-            &lrp.status.state,
-            lrp.status.placement_error.as_deref(),
-        );
+        if let Some(lrp) = world.lrp(&key.instance(*index)) {
+            count.enter(&key.instance(*index), &lrp.status);
+        }
     }
     next.instances = count.total;
     next.running = count.running;
@@ -49,11 +45,11 @@ pub fn desired(world: &World, key: &Key, now: Timestamp) -> Option<DesiredLRPSta
             "InstancesUnplaced",
             format!("{so_far}; no Cell can take another: {error}."),
         ),
-        _ if count.crashed > 0 => (
-            Truth::False,
-            "InstancesCrashed",
-            format!("{so_far}, {} crashed.", count.crashed),
-        ),
+        _ if count.crashed > 0 => {
+            let one = count.crash.unwrap_or_default();
+            let message = format!("{so_far}, {} crashed: {one}.", count.crashed);
+            (Truth::False, "InstancesCrashed", message)
+        }
         _ => (Truth::False, "InstancesStarting", format!("{so_far}.")),
     };
     let generation = Some(desired.version.generation);
@@ -75,18 +71,37 @@ struct Count {
     running: i32,
     crashed: i32,
     error: Option<String>,
+    /// The first crash, in words.
+    crash: Option<String>,
 }
 
-fn next_count(count: &mut Count, state: &State, error: Option<&str>) {
-    count.total += 1;
-    match state {
-        State::Running => count.running += 1,
-        State::Crashed => count.crashed += 1,
-        State::Unclaimed | State::Claimed => {}
+impl Count {
+    fn enter(&mut self, key: &Key, status: &ActualLRPStatus) {
+        self.total += 1;
+        match status.state {
+            State::Running => self.running += 1,
+            State::Crashed => {
+                self.crashed += 1;
+                self.crash.get_or_insert_with(|| crash(key, status));
+            }
+            State::Unclaimed | State::Claimed => {}
+        }
+        if self.error.is_none() {
+            self.error = status.placement_error.clone();
+        }
     }
-    if count.error.is_none() {
-        count.error = error.map(str::to_owned);
-    }
+}
+
+fn crash(key: &Key, status: &ActualLRPStatus) -> String {
+    let reason = status
+        .crash_reason
+        .as_deref()
+        .unwrap_or("for no known reason");
+    let next = match &status.next_restart_time {
+        Some(time) => format!("starts again at {}", time.0.strftime("%H:%M:%S UTC")),
+        None => "is not started again".to_owned(),
+    };
+    format!("{} {reason}, and {next}", key.name)
 }
 
 /// Sets the load of a Cell in its status.

@@ -30,7 +30,7 @@ pub(super) enum Took {
 }
 
 /// Why a placement can't be taken by a rep that shuts down.
-const DRAINING: &str = "the Cell is shutting down";
+const DRAINING: &str = "the Cell is being evacuated";
 
 impl Actor {
     /// Brings a record and what runs here of it together, as far as that goes without an answer from elsewhere.

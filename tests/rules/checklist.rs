@@ -18,9 +18,9 @@ const IDS: [(&str, std::ops::RangeInclusive<u32>); 7] = [
 fn every_rule_names_where_it_lives_and_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("docs/diego.md")).expect("docs/diego.md is there");
-    let mut sources = String::new();
+    let mut sources = Sources::default();
     for part in ["src", "tests"] {
-        collect(&root.join(part), &mut sources);
+        sources.collect(root, &root.join(part));
     }
     let mut missing: BTreeSet<String> = IDS
         .into_iter()
@@ -35,10 +35,8 @@ fn every_rule_names_where_it_lives_and_a_test_that_exists() {
         if !missing.remove(id) {
             continue;
         }
-        for file in quoted(lives).filter(|word| word.starts_with("src/")) {
-            if !root.join(file).exists() {
-                problems.push(format!("{id}: there is no {file}"));
-            }
+        for place in quoted(lives).filter(|place| !sources.know(place)) {
+            problems.push(format!("{id}: there is no {place}"));
         }
         let tests: Vec<&str> = quoted(shown).collect();
         if tests.is_empty() {
@@ -48,7 +46,7 @@ fn every_rule_names_where_it_lives_and_a_test_that_exists() {
             let exists = if test.ends_with(".txt") || test.ends_with('/') {
                 root.join("tests/converge").join(test).exists()
             } else {
-                sources.contains(&format!("fn {test}("))
+                sources.tests.contains(test)
             };
             if !exists {
                 problems.push(format!("{id}: there is no test {test}"));
@@ -68,13 +66,57 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-fn collect(path: &Path, sources: &mut String) {
-    for entry in std::fs::read_dir(path).expect("a directory can be read") {
-        let path = entry.expect("a directory can be read").path();
+/// What the sources hold.
+#[derive(Default)]
+struct Sources {
+    /// Files and directories, from the project's root.
+    paths: Vec<String>,
+    text: String,
+    /// Functions that are run as tests.
+    tests: BTreeSet<String>,
+}
+
+impl Sources {
+    fn collect(&mut self, root: &Path, path: &Path) {
+        let name = path.strip_prefix(root).unwrap_or(path);
+        self.paths.push(name.display().to_string());
         if path.is_dir() {
-            collect(&path, sources);
+            for entry in std::fs::read_dir(path).expect("a directory can be read") {
+                self.collect(root, &entry.expect("a directory can be read").path());
+            }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&std::fs::read_to_string(&path).expect("a source file can be read"));
+            let text = std::fs::read_to_string(path).expect("a source file can be read");
+            self.find_tests(&text);
+            self.text.push_str(&text);
+        }
+    }
+
+    fn find_tests(&mut self, text: &str) {
+        let (mut is_test, mut is_ignored) = (false, false);
+        for line in text.lines().map(str::trim_start) {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            is_ignored |= line.starts_with("#[ignore");
+            let Some((_, rest)) = line.split_once("fn ").filter(|_| !line.starts_with("//")) else {
+                continue;
+            };
+            if std::mem::take(&mut is_test) && !std::mem::take(&mut is_ignored) {
+                let name = rest.split('(').next().unwrap_or_default();
+                self.tests.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// A file or directory, a flag, or `Type::member`.
+    fn know(&self, place: &str) -> bool {
+        if let Some(flag) = place.strip_prefix("--") {
+            return self.text.contains(&flag.replace('-', "_"));
+        }
+        match place.rsplit_once("::") {
+            Some((of, member)) => self.text.contains(of) && self.text.contains(member),
+            None => self
+                .paths
+                .iter()
+                .any(|path| path == place || path.ends_with(&format!("/{place}"))),
         }
     }
 }

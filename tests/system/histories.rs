@@ -59,6 +59,8 @@ struct History {
     silent: Vec<String>,
     /// Cells without a rep.
     dead: Vec<String>,
+    /// Cells that are asked to move their work away.
+    evacuated: Vec<String>,
     wanted: BTreeMap<String, i32>,
     tasks: u32,
 }
@@ -80,6 +82,7 @@ impl History {
             told: String::new(),
             silent: Vec::new(),
             dead: Vec::new(),
+            evacuated: Vec::new(),
             wanted: BTreeMap::new(),
             tasks: 0,
         })
@@ -107,7 +110,7 @@ impl History {
     }
 
     async fn step(&mut self) -> Result<(), Failure> {
-        match self.random.below(13) {
+        match self.random.below(15) {
             0 | 1 => self.kill_a_cell().await,
             2 => self.bring_a_cell_back().await,
             3 | 4 => self.silence_a_cell(),
@@ -122,6 +125,8 @@ impl History {
             }
             10 => self.run_a_task().await,
             11 => self.cancel_a_task().await,
+            12 => self.evacuate_a_cell().await,
+            13 => self.end_an_evacuation().await,
             _ => self.restart_the_controller().await,
         }
     }
@@ -129,7 +134,10 @@ impl History {
     fn live_cells(&self) -> Vec<String> {
         let names = CELLS.iter().map(|(name, _)| (*name).to_owned());
         names
-            .filter(|name| !self.silent.contains(name) && !self.dead.contains(name))
+            .filter(|name| {
+                let gone = [&self.silent, &self.dead, &self.evacuated];
+                !gone.iter().any(|names| names.contains(name))
+            })
             .collect()
     }
 
@@ -180,6 +188,31 @@ impl History {
         };
         self.tell(&format!("thaw the rep of {cell}"));
         self.site.rep(&cell).process.resume();
+        Ok(())
+    }
+
+    async fn evacuate_a_cell(&mut self) -> Result<(), Failure> {
+        let Some(cell) = self.some_live_cell() else {
+            return Ok(());
+        };
+        self.tell(&format!("evacuate {cell}"));
+        self.set_evacuate(&cell, true).await?;
+        self.evacuated.push(cell);
+        Ok(())
+    }
+
+    async fn end_an_evacuation(&mut self) -> Result<(), Failure> {
+        let Some(cell) = self.evacuated.pop() else {
+            return Ok(());
+        };
+        self.tell(&format!("let {cell} work again"));
+        self.set_evacuate(&cell, false).await
+    }
+
+    async fn set_evacuate(&self, cell: &str, evacuate: bool) -> Result<(), Failure> {
+        let patch = Patch::Merge(json!({ "spec": { "evacuate": evacuate } }));
+        let (api, params) = (self.site.cells(), PatchParams::default());
+        api.patch(cell, &params, &patch).await?;
         Ok(())
     }
 
@@ -283,6 +316,9 @@ impl History {
         self.tell("faults stop");
         while !self.silent.is_empty() {
             self.let_a_cell_speak()?;
+        }
+        while !self.evacuated.is_empty() {
+            self.end_an_evacuation().await?;
         }
         for cell in std::mem::take(&mut self.dead) {
             self.start(&cell).await?;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use diego_operator::api::CellState;
 use diego_operator::presence::etcd::PREFIX;
 use etcd_client::GetOptions;
+use kube::api::Patch;
+use serde_json::json;
 
 use crate::support::{Failure, eventually, objects, proxy::Proxy, site::START, site::Site};
 
@@ -83,8 +85,18 @@ async fn without_the_watch_the_periodic_pass_finds_the_loss() -> Result<(), Fail
     site.start_rep("b", "z2", &[]).await?;
     site.desire(&objects::sleepers("web", 4)).await?;
     site.running("web", 4, |_| true).await?;
+    // Diego's loop began its interval anew with every event; here a stream of events postpones nothing.
+    let desired = site.desired();
+    let noise = tokio::spawn(async move {
+        for n in 0.. {
+            let patch = Patch::Merge(json!({ "spec": { "annotation": n.to_string() } }));
+            let _ = desired.patch("web", &Default::default(), &patch).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
     site.kill_cell("b").await;
     site.running("web", 4, |cell| cell == "a").await?;
+    noise.abort();
     assert_eq!(
         site.metric("diego_cell_presence_expired_total{source=\"resync\"}")
             .await?,
