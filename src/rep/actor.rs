@@ -28,7 +28,7 @@ use super::watch::Sighting;
 use super::workdir::WorkDir;
 use crate::client::CallError;
 use crate::converge::harmony::Mode;
-use crate::presence::keeper::{KeeperControl, Keeping};
+use crate::presence::keeper::{KeeperControl, Keeping, KnownEpoch};
 
 /// A container whose record the watch does not show is looked after so often, until it is settled.
 const UNWATCHED_INTERVAL: Duration = Duration::from_secs(2);
@@ -65,6 +65,8 @@ pub struct Setup {
     pub cell: String,
     /// The epoch of this rep's first registration.
     pub first_epoch: i64,
+    /// The greatest epoch under which this Cell was judged lost.
+    pub dead_epoch: KnownEpoch,
     /// The address at which instances are reached.
     pub address: String,
     /// The program with the subcommand `supervise`.
@@ -169,10 +171,13 @@ impl Actor {
         }
     }
 
-    /// The epoch under which writes may be made now; without a presence there are none.
+    /// The epoch under which writes may be made now; without a presence there are none, nor after the verdict that
+    /// the Cell is lost. A rep that the presence store does not answer hears of that verdict only from the API server.
     pub(super) fn epoch(&self) -> Option<i64> {
         let keeping = *self.keeping.borrow();
-        keeping.epoch.filter(|_| keeping.held)
+        keeping
+            .epoch
+            .filter(|epoch| keeping.held && *epoch > self.setup.dead_epoch.get())
     }
 
     fn hear(&mut self, message: Message) {
@@ -219,6 +224,9 @@ impl Actor {
         match sighting {
             Sighting::Seen(record) => {
                 let key = record.key();
+                // It is there after all, or again.
+                self.left
+                    .retain(|left, uid| *left != key || record.uid() != Some(uid));
                 self.remember(record);
                 self.settle(&key, false);
             }
@@ -255,9 +263,12 @@ impl Actor {
             .any(|container| container.key == *key)
         {
             self.read(key);
-        } else if !self.busy.contains_key(key) {
+            return;
+        }
+        // Nothing runs here that could be retired.
+        self.left.remove(key);
+        if !self.busy.contains_key(key) {
             self.records.remove(key);
-            self.left.remove(key);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::RepConfig;
 use super::store::FIELD_MANAGER;
-use crate::api::{Cell, CellSpec};
+use crate::api::{Cell, CellSpec, CellState};
 use crate::client::{CallError, bounded};
 use crate::presence::keeper::KnownEpoch;
 use crate::watching;
@@ -62,6 +62,8 @@ pub struct OwnCell {
     asked: Arc<watch::Sender<Asked>>,
     /// The greatest epoch that the ledger has of this Cell.
     pub known_epoch: KnownEpoch,
+    /// The greatest epoch under which the Cell was judged lost or gone: whatever is said under it is said too late.
+    pub dead_epoch: KnownEpoch,
 }
 
 /// What operators ask of this Cell, as last seen.
@@ -100,6 +102,7 @@ impl OwnCell {
             spec: spec(config),
             asked: Arc::new(watch::Sender::default()),
             known_epoch: KnownEpoch::default(),
+            dead_epoch: KnownEpoch::default(),
         }
     }
 
@@ -174,8 +177,16 @@ impl OwnCell {
     }
 
     fn see_object(&self, cell: &Cell) {
-        if let Some(epoch) = cell.status.as_ref().and_then(|status| status.epoch) {
+        if let Some(status) = &cell.status
+            && let Some(epoch) = status.epoch
+        {
             self.known_epoch.hear(epoch);
+            if matches!(
+                status.state,
+                Some(CellState::Missing | CellState::Evacuated)
+            ) {
+                self.dead_epoch.hear(epoch);
+            }
         }
         self.see(Asked::of(cell));
     }

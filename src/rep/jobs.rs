@@ -113,10 +113,7 @@ impl Actor {
         match answer {
             Answer::Read(Ok(Reading { record, wanted_by })) => {
                 self.failures.remove(&key);
-                // A read that was under way when the record left the watch may be older than that.
-                if meanwhile != Meanwhile::Doubted {
-                    self.retire(&key, record.as_ref());
-                }
+                self.retire(&key, record.as_ref(), meanwhile);
                 // What was read now holds even where its version is smaller: the store may have been restored.
                 match record {
                     Some(record) => self.records.insert(key.clone(), record),
@@ -162,13 +159,18 @@ impl Actor {
 
     /// A record that left the watch and is not there, or only under another uid, was deleted: that asks for a fresh
     /// instance. One that is merely not listed any more may be a loss of the store, and its instance goes on.
-    fn retire(&mut self, key: &Key, found: Option<&Record>) {
-        let Some(uid) = self.left.remove(key) else {
+    fn retire(&mut self, key: &Key, found: Option<&Record>, meanwhile: Meanwhile) {
+        let Some(uid) = self.left.get(key).cloned() else {
             return;
         };
         if found.and_then(Record::uid) == Some(&uid) {
+            // It only left for another Cell; unless this was read before it left, and says nothing.
+            if meanwhile != Meanwhile::Doubted {
+                self.left.remove(key);
+            }
             return;
         }
+        self.left.remove(key);
         for (guid, container) in &mut self.containers {
             if container.key == *key && container.uid.as_deref() == Some(&uid) {
                 container.retired = true;

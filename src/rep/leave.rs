@@ -44,7 +44,8 @@ impl Actor {
         });
     }
 
-    /// The store knows that this rep drains, or was given up on: from now on work is given away.
+    /// The store knows that this rep drains, or was given up on: leaving may come to its end, and the controller, which
+    /// may have placed work here until now, will not any more.
     pub(super) fn phase_told(&mut self) {
         self.draining = self.draining.map(|draining| Draining {
             told: true,

@@ -114,6 +114,7 @@ impl Rep {
             cell: config.cell_id.clone(),
             // Registered just now: there is no work before that.
             first_epoch: keeper.keeping().borrow().epoch.unwrap_or(i64::MIN),
+            dead_epoch: self.cell.dead_epoch.clone(),
             address: config.address.clone(),
             supervisor: OWN_PROGRAM.into(),
             work_dir,

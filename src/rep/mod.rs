@@ -160,13 +160,15 @@ impl Rep {
     ) -> Result<(), RepError> {
         let mut first = true;
         loop {
-            tokio::select! {
+            let waited = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                () = self.until_wanted() => {}
-            }
+                waited = self.until_wanted() => waited,
+            };
             // The object may have been deleted, evacuation and all. If this fails it is done with the next look at it.
-            if !first && let Err(error) = self.cell.register().await {
+            if (waited || !first)
+                && let Err(error) = self.cell.register().await
+            {
                 let cell = &self.config.cell_id;
                 tracing::warn!(cell, %error, "the Cell object can't be read or registered; trying again");
             }
@@ -183,10 +185,10 @@ impl Rep {
         }
     }
 
-    /// Waits while operators ask that this Cell be evacuated.
-    async fn until_wanted(&self) {
+    /// Waits while operators ask that this Cell be evacuated. Returns whether it had to.
+    async fn until_wanted(&self) -> bool {
         if !self.cell.is_to_evacuate() {
-            return;
+            return false;
         }
         let cell = &self.config.cell_id;
         tracing::warn!(
@@ -195,6 +197,7 @@ impl Rep {
         );
         self.cell.until_evacuate(false).await;
         tracing::info!(cell, "the Cell is not to be evacuated any more");
+        true
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -48,13 +49,17 @@ const CALLS_AT_ONCE: usize = 8;
 /// So many DesiredLRPs are remembered.
 const REMEMBERED: usize = 256;
 
+/// A DesiredLRP that was read is good for so long: instances that come at once make one call, and what was changed, such
+/// as its start timeout, holds soon.
+const REMEMBERED_FOR: Duration = Duration::from_secs(2);
+
 /// The calls.
 #[derive(Clone)]
 pub struct Store {
     client: Client,
     permits: Arc<Semaphore>,
-    /// DesiredLRPs by uid, for their templates, which never change.
-    desired: Arc<Mutex<HashMap<String, DesiredLRP>>>,
+    /// DesiredLRPs by uid, and when they were asked for.
+    desired: Arc<Mutex<HashMap<String, (Instant, DesiredLRP)>>>,
 }
 
 impl Store {
@@ -85,9 +90,12 @@ impl Store {
     ) -> Result<Option<DesiredLRP>, CallError> {
         // Held while it is read: those who ask meanwhile find it.
         let mut remembered = self.desired.lock().await;
-        if let Some(known) = owner.and_then(|owner| remembered.get(owner)) {
+        if let Some((asked, known)) = owner.and_then(|owner| remembered.get(owner))
+            && asked.elapsed() < REMEMBERED_FOR
+        {
             return Ok(Some(known.clone()));
         }
+        let asked = Instant::now();
         let found = self.desired(namespace, name).await?;
         if let Some(desired) = &found
             && let Some(uid) = &desired.metadata.uid
@@ -95,7 +103,7 @@ impl Store {
             if remembered.len() >= REMEMBERED {
                 remembered.clear();
             }
-            remembered.insert(uid.clone(), desired.clone());
+            remembered.insert(uid.clone(), (asked, desired.clone()));
         }
         Ok(found)
     }

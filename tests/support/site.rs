@@ -194,10 +194,23 @@ impl Site {
         zone: &str,
         extra: &[&str],
     ) -> Result<(), Failure> {
+        let endpoints = self.etcd.endpoints().join(",");
+        self.spawn_rep_at(&endpoints, name, zone, extra).await
+    }
+
+    /// The same with other endpoints of the presence store.
+    pub async fn spawn_rep_at(
+        &mut self,
+        endpoints: &str,
+        name: &str,
+        zone: &str,
+        extra: &[&str],
+    ) -> Result<(), Failure> {
         let work_dir = self.dir.path().join(name);
         let (metrics_port, health_port) =
             (local_cluster::free_port()?, local_cluster::free_port()?);
-        let args = self.rep_args(name, zone, &work_dir, metrics_port, health_port, extra);
+        let ports = (metrics_port, health_port);
+        let args = rep_args(endpoints, name, zone, &work_dir, ports, extra);
         let process = self.start_program(name, &args)?;
         process.ready(START, || is_ready(health_port)).await?;
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
@@ -222,38 +235,9 @@ impl Site {
         extra: &[&str],
     ) -> Result<ServerProcess, Failure> {
         let work_dir = self.dir.path().join(dir);
-        let args = self.rep_args(name, "z1", &work_dir, 0, 0, extra);
+        let endpoints = self.etcd.endpoints().join(",");
+        let args = rep_args(&endpoints, name, "z1", &work_dir, (0, 0), extra);
         self.start_program(dir, &args)
-    }
-
-    fn rep_args(
-        &self,
-        name: &str,
-        zone: &str,
-        work_dir: &Path,
-        metrics_port: u16,
-        health_port: u16,
-        extra: &[&str],
-    ) -> Vec<String> {
-        let mut args = common_args(
-            "rep",
-            &self.etcd.endpoints().join(","),
-            metrics_port,
-            health_port,
-        );
-        let own = [
-            "--cell-id",
-            name,
-            "--zone",
-            zone,
-            "--memory",
-            "4Gi",
-            "--work-dir",
-        ];
-        args.extend(own.iter().map(|arg| (*arg).to_owned()));
-        args.push(work_dir.display().to_string());
-        args.extend(extra.iter().map(|arg| (*arg).to_owned()));
-        args
     }
 
     /// A rep.
@@ -430,6 +414,30 @@ impl Site {
     pub fn tasks(&self) -> Api<Task> {
         Api::namespaced(self.client.clone(), "default")
     }
+}
+
+fn rep_args(
+    endpoints: &str,
+    name: &str,
+    zone: &str,
+    work_dir: &Path,
+    (metrics_port, health_port): (u16, u16),
+    extra: &[&str],
+) -> Vec<String> {
+    let mut args = common_args("rep", endpoints, metrics_port, health_port);
+    let own = [
+        "--cell-id",
+        name,
+        "--zone",
+        zone,
+        "--memory",
+        "4Gi",
+        "--work-dir",
+    ];
+    args.extend(own.iter().map(|arg| (*arg).to_owned()));
+    args.push(work_dir.display().to_string());
+    args.extend(extra.iter().map(|arg| (*arg).to_owned()));
+    args
 }
 
 fn common_args(program: &str, endpoints: &str, metrics_port: u16, health_port: u16) -> Vec<String> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use diego_operator::api::{ActualLRPState, CellState};
+use diego_operator::api::{ActualLRP, ActualLRPState, CellState, MissingCellPolicy};
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::{Failure, eventually, objects, site::START, site::Site, tree};
+use crate::support::{Failure, eventually, objects, proxy::Proxy, site::START, site::Site, tree};
 
 /// Instances that need a file to be ready, so that a test decides when a replacement runs.
 fn gated(name: &str, instances: i32, gate: &std::path::Path) -> diego_operator::api::DesiredLRP {
@@ -235,5 +235,52 @@ async fn a_short_silence_is_no_loss() -> Result<(), Failure> {
     let text = site.metrics().await?;
     assert!(text.contains("diego_cell_presence_expired_total{source=\"watch\"} 0"));
     assert!(text.contains("diego_cell_presence_expired_total{source=\"resync\"} 0"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rep_cut_off_from_the_presence_store_alone_stops_speaking_at_the_verdict()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    let target = site.etcd.endpoints()[0].replace("http://", "");
+    let proxy = Proxy::start(target).await?;
+    let by_way_of = format!("http://{}", proxy.address());
+    let short = ["--presence-ttl-seconds", "2"];
+    site.spawn_rep_at(&by_way_of, "a", "z1", &short).await?;
+    site.cell_state("a", CellState::Present).await?;
+    let mut web = objects::sleepers("web", 2);
+    // Nothing is kept of the original, so its rep finds its slot placed elsewhere while its container runs.
+    web.spec.missing_cell_policy = MissingCellPolicy::Strict;
+    site.desire(&web).await?;
+    site.running("web", 2, |cell| cell == "a").await?;
+    site.start_rep("b", "z2", &short).await?;
+
+    proxy.cut();
+    site.cell_state("a", CellState::Missing).await?;
+    let replaced = site.running("web", 2, |cell| cell == "b").await?;
+    let starts = "diego_actuallrp_starts_total{reason=\"missing-cell\"}";
+    assert!(
+        site.metric(starts).await? <= 4.0,
+        "{}",
+        site.picture().await
+    );
+    eventually("the originals have stopped", START, || async {
+        let left = tree::descendants(site.rep("a").process.pid());
+        left.is_empty().then_some(())
+    })
+    .await?;
+    proxy.mend();
+    site.cell_state("a", CellState::Present).await?;
+    let after = site.running("web", 2, |cell| cell == "b").await?;
+    let guids = |all: &[ActualLRP]| -> Vec<Option<String>> {
+        let status = all.iter().map(|lrp| lrp.status.clone().unwrap_or_default());
+        status.map(|status| status.instance_guid).collect()
+    };
+    assert_eq!(
+        guids(&after),
+        guids(&replaced),
+        "they are left where they are"
+    );
     Ok(())
 }

@@ -109,8 +109,11 @@ impl Try<'_> {
         let step = decide(found.as_ref(), claim);
         match (step, found) {
             (Step::Wait, Some(found)) => Ok(Attempt::Refused(found)),
-            (Step::TakeOver, Some(found)) => self.take_over(&client, &key, found).await,
-            (Step::Replace, Some(found)) => {
+            (Step::TakeOver, Some(found)) if found.epoch() >= self.last_epoch => {
+                self.take_over(&client, &key, found).await
+            }
+            // A key of a store that was restored from an older state must not take the Cell's epochs back.
+            (Step::Replace | Step::TakeOver, Some(found)) => {
                 if !end_former_life(&client, &key, &found).await? {
                     return Ok(Attempt::Again);
                 }
