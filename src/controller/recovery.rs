@@ -127,8 +127,8 @@ async fn handle(context: &Arc<Context>, loss: Loss) {
                 .normal(about, "CellEvacuated", "Evacuate", note);
             converge(context, &context.slow, &Scope::Cell(cell), None).await;
         }
-        Outcome::NoObject { revision } => {
-            context.world(|world| world.mark_vanished(&cell, revision));
+        Outcome::NoObject { recorded } => {
+            context.world(|world| world.mark_vanished(&cell, recorded));
             converge(context, &context.slow, &Scope::Cell(cell), None).await;
         }
         Outcome::Nothing => {}
@@ -143,8 +143,8 @@ enum Outcome {
     Nothing,
     /// The Cell has no object.
     NoObject {
-        /// The store's revision at the confirming read.
-        revision: i64,
+        /// The greatest epoch of the work recorded on it, before the confirming read.
+        recorded: i64,
     },
 }
 
@@ -172,11 +172,10 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
 
 async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, String> {
     // Records before presences: what registers after this is not what the read below misses.
-    let ledger_epoch = context.world(|world| {
-        world
-            .cells()
-            .get(&loss.cell)
-            .and_then(|record| record.status.epoch)
+    let (ledger_epoch, recorded) = context.world(|world| {
+        let ledger = world.cells().get(&loss.cell);
+        let epoch = ledger.and_then(|record| record.status.epoch);
+        (epoch, world.recorded_epoch(&loss.cell))
     });
     let reading = context
         .store
@@ -211,9 +210,7 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
     Ok(match written.await.map_err(|error| error.to_string())? {
         Some((record, verdict)) => Outcome::Written(Box::new(record), verdict),
         None if context.world(|world| world.cells().contains_key(&loss.cell)) => Outcome::Nothing,
-        None => Outcome::NoObject {
-            revision: reading.revision,
-        },
+        None => Outcome::NoObject { recorded },
     })
 }
 

@@ -122,8 +122,9 @@ impl Sim {
     pub fn vanished(&mut self, one: usize, job: u64, cell: &str) {
         let gone = self.presence.read(cell).presence.is_none();
         if gone {
-            let revision = self.presence.revision;
-            (self.controllers[one].world).mark_vanished(cell, revision);
+            let world = &mut self.controllers[one].world;
+            let recorded = world.recorded_epoch(cell);
+            world.mark_vanished(cell, recorded);
             self.observer.read_as_vanished(cell);
             self.coverage.add("cells without a ledger that are gone", 1);
         }
