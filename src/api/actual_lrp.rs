@@ -115,6 +115,9 @@ pub struct ActualLRPStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub crash_reason: Option<String>,
+    /// When it last crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_crash_time: Option<MicroTime>,
     /// How often Cells gave it back since it last ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

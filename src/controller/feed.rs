@@ -20,8 +20,7 @@ use crate::watching;
 
 use super::context::{Context, locked};
 use super::convert::{self, key};
-use super::events::reference;
-use super::execute::converge;
+use super::execute::{converge, tell};
 
 /// Dirty sets are looked at this often: changes that only counts depend on.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -117,6 +116,12 @@ where
         .boxed()
 }
 
+/// What a Controller of one kind works on: the objects as they are, and those that change.
+pub type Objects<K> = (
+    reflector::Store<K>,
+    BoxStream<'static, Result<K, watcher::Error>>,
+);
+
 /// A stream for a Controller: what was applied, after the store and the world have it.
 fn reflected<K>(
     items: impl Stream<Item = Event<K>> + Send + 'static,
@@ -129,14 +134,7 @@ where
 }
 
 /// The Cells.
-pub fn cells(
-    context: &Arc<Context>,
-    client: &Client,
-    listed: &Listed,
-) -> (
-    reflector::Store<Cell>,
-    BoxStream<'static, Result<Cell, watcher::Error>>,
-) {
+pub fn cells(context: &Arc<Context>, client: &Client, listed: &Listed) -> Objects<Cell> {
     let (reader, writer) = reflector::store();
     let context = context.clone();
     let mut live = HashSet::new();
@@ -204,14 +202,7 @@ pub async fn sweep_orphans(context: Arc<Context>) {
 }
 
 /// The DesiredLRPs.
-pub fn desired(
-    context: &Arc<Context>,
-    client: &Client,
-    listed: &Listed,
-) -> (
-    reflector::Store<DesiredLRP>,
-    BoxStream<'static, Result<DesiredLRP, watcher::Error>>,
-) {
+pub fn desired(context: &Arc<Context>, client: &Client, listed: &Listed) -> Objects<DesiredLRP> {
     let (reader, writer) = reflector::store();
     let context = context.clone();
     let mut live = HashSet::new();
@@ -249,14 +240,7 @@ pub fn desired(
 }
 
 /// The Tasks.
-pub fn tasks(
-    context: &Arc<Context>,
-    client: &Client,
-    listed: &Listed,
-) -> (
-    reflector::Store<Task>,
-    BoxStream<'static, Result<Task, watcher::Error>>,
-) {
+pub fn tasks(context: &Arc<Context>, client: &Client, listed: &Listed) -> Objects<Task> {
     let (reader, writer) = reflector::store();
     let context = context.clone();
     let mut since = 0;
@@ -328,7 +312,7 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
         world.put_lrp(&key, record.clone()).then_some(known)?
     });
     if let Some(known) = &known {
-        tell_of_crash(context, &key, known, &record);
+        tell::crash(context, &key, known, &record);
         if known.status.cell_name.is_some() && cell.is_none() {
             context.note_room();
         }
@@ -348,36 +332,6 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
             locked(&dirty.desired).insert(process);
         }
     }
-}
-
-/// A crash that was not known yet, of this very object.
-fn tell_of_crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
-    let crashed = now.status.crash_reason.is_some()
-        && now.status.crash_count != known.status.crash_count
-        && now.version.uid == known.version.uid;
-    if !crashed {
-        return;
-    }
-    context.metrics.crashes.inc();
-    let reason = now.status.crash_reason.as_deref().unwrap_or_default();
-    let count = now.status.crash_count.unwrap_or_default();
-    let next = match (&now.status.next_restart_time, now.status.state) {
-        (Some(time), _) => format!("it starts again at {}", time.0.strftime("%H:%M:%S UTC")),
-        (None, ActualLRPState::Crashed) => {
-            "it is not started again; delete this ActualLRP to start it afresh".to_owned()
-        }
-        (None, _) => "it starts again at once".to_owned(),
-    };
-    let about = reference(
-        "ActualLRP",
-        Some(&key.namespace),
-        &key.name,
-        &now.version.uid,
-    );
-    let note = format!("Crash {count}: {reason}; {next}.");
-    context
-        .events
-        .warning(about, "ActualLRPCrashed", "Crash", note);
 }
 
 fn lrp_gone(context: &Context, key: &Key, lrp: &Lrp) {

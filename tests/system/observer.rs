@@ -1,9 +1,10 @@
 //! Looks at the installation from outside: every write that the API server tells of, and every process that was
 //! ever started, and whether they keep what the design promises.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use diego_operator::api::{ActualLRP, ActualLRPState, Cell, Task, TaskState};
 use futures::StreamExt;
@@ -16,6 +17,12 @@ use crate::support::{Failure, site::Site};
 
 /// So many writes one stimulus may cause on one record; a hot loop makes hundreds.
 const WRITES: u32 = 30;
+
+/// No record is written so often within [`WINDOW`], whatever is done to the installation.
+const WRITES_IN_WINDOW: usize = 60;
+
+/// See [`WRITES_IN_WINDOW`].
+const WINDOW: Duration = Duration::from_secs(15);
 
 /// A run of an instance or a Task, as it wrote itself into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +55,13 @@ struct Seen {
     /// Writes per object since the last stimulus.
     writes: BTreeMap<String, u32>,
     epochs: HashMap<String, i64>,
-    outcomes: HashMap<String, (Option<bool>, Option<String>, Option<String>)>,
+    outcomes: HashMap<String, Outcome>,
+    /// When each object was written lately.
+    recent: HashMap<String, VecDeque<Instant>>,
 }
+
+/// How a Task ended: failed, why, and its result.
+type Outcome = (Option<bool>, Option<String>, Option<String>);
 
 /// Watches until it is dropped.
 pub struct Observer {
@@ -208,12 +220,28 @@ where
                     "S7: {name} was written {WRITES} times after one stimulus"
                 ));
             }
+            seen.rate(name);
             look(&mut seen, &object);
         }
     }
 }
 
 impl Seen {
+    /// A slow loop that goes on over many stimuli.
+    fn rate(&mut self, name: String) {
+        let now = Instant::now();
+        let recent = self.recent.entry(name.clone()).or_default();
+        recent.push_back(now);
+        while recent.front().is_some_and(|first| now - *first > WINDOW) {
+            recent.pop_front();
+        }
+        if recent.len() == WRITES_IN_WINDOW {
+            self.violations.push(format!(
+                "S7: {name} was written {WRITES_IN_WINDOW} times within {WINDOW:?}"
+            ));
+        }
+    }
+
     fn lrp(&mut self, lrp: &ActualLRP) {
         let Some(status) = &lrp.status else { return };
         let name = lrp.name_any();

@@ -2,7 +2,11 @@
 
 use diego_operator::api::CellState;
 use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::support::{Failure, eventually, objects, site::START, site::Site, tree};
 
@@ -74,6 +78,24 @@ async fn every_start_carries_its_reason() -> Result<(), Failure> {
     })
     .await?;
 
+    // It runs for more than five minutes, says its record, and crashes: the first crash again, and told again.
+    let long_ago = Timestamp::now().checked_sub(SignedDuration::from_secs(400))?;
+    let since = Patch::Merge(json!({ "status": { "stateTransitionTime": MicroTime(long_ago) } }));
+    let (api, params) = (site.actual(), PatchParams::default());
+    api.patch_status("web-0", &params, &since).await?;
+    let pid = tree::descendants(site.rep("a").process.pid())
+        .into_iter()
+        .next_back();
+    tree::kill_tree(pid.ok_or("the instance has no process")?);
+    eventually("the second crash is counted", START, || async {
+        let crashes = site.metric("diego_actuallrp_crashes_total").await.ok()?;
+        (crashes == 2.0).then_some(())
+    })
+    .await?;
+    let status = site.actual().get("web-0").await?.status.unwrap_or_default();
+    assert_eq!(status.crash_count, Some(1));
+    site.running("web", 1, |_| true).await?;
+
     site.start_rep("b", "z2", &[]).await?;
     site.kill_cell("a").await;
     site.cell_state("a", CellState::Missing).await?;
@@ -88,7 +110,7 @@ async fn every_start_carries_its_reason() -> Result<(), Failure> {
     assert_eq!(starts(&site, "missing-cell").await?, 1.0);
     assert_eq!(
         site.metric("diego_actuallrp_crashes_total").await?,
-        1.0,
+        2.0,
         "the loss of a Cell is no crash"
     );
     Ok(())

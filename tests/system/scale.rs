@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::support::{Failure, eventually, objects, site::START, site::Site};
+use crate::support::{Failure, eventually, objects, site::START, site::Site, tree};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn to_zero_and_back_and_never_beyond_what_an_index_can_be() -> Result<(), Failure> {
@@ -32,8 +32,14 @@ async fn to_zero_and_back_and_never_beyond_what_an_index_can_be() -> Result<(), 
     }
     assert_eq!(site.running("web", 2, |_| true).await?.len(), 2);
 
+    let processes = tree::descendants(site.rep("a").process.pid());
+    assert!(processes.len() >= 2, "{processes:?}");
     assert!(scale("0").await?.status.success());
     site.running("web", 0, |_| true).await?;
+    eventually("its processes have ended", START, || async {
+        (!processes.iter().any(|pid| tree::is_alive(*pid))).then_some(())
+    })
+    .await?;
     eventually("nothing runs, and that is Ready", START, || async {
         let status = site.desired().get("web").await.ok()?.status?;
         let ready = status

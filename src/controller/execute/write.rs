@@ -12,6 +12,7 @@ use crate::api::{
 use crate::client::{CallError, bounded};
 use crate::controller::context::{Context, Lane};
 use crate::controller::convert;
+use crate::controller::execute::tell;
 use crate::converge::plan::Write;
 use crate::converge::world::{Key, Lrp, TaskRecord, Version};
 use crate::patch::status_patch;
@@ -211,10 +212,14 @@ async fn settle_lrp(
         }
         Err(error) => {
             let live = bounded(api.get_opt(&key.name)).await;
+            let known = context.world(|world| world.lrp(key).cloned());
+            // What made the write fail may have been a crash; the watch then brings no news of it.
+            if let (Some(known), Ok(Some(live))) = (&known, &live) {
+                tell::crash(context, key, known, &convert::lrp(live));
+            }
             context.world(|world| match live {
                 Ok(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),
                 Err(_) => {
-                    let known = world.lrp(key).cloned();
                     let record = known.and_then(|known| match before {
                         Some((version, status)) => Some(Lrp {
                             version: version.clone(),

@@ -415,11 +415,11 @@ fn crash(
     };
     Ok(ActualLRPStatus {
         state,
-        cell_epoch: Some(instance.epoch),
         state_transition_time: Some(MicroTime(now)),
         next_restart_time: next_restart,
         crash_count: Some(count),
         crash_reason: Some(clip(reason)),
+        last_crash_time: Some(MicroTime(now)),
         start_reason,
         ..unclaimed(status)
     })
@@ -436,7 +436,6 @@ fn give_back(
         Role::Evacuating => Ok(without_evacuating(status)),
         Role::Stranger => Err(Refusal::CannotBeUnclaimed(describe(status))),
         Role::Ordinary => Ok(ActualLRPStatus {
-            cell_epoch: Some(instance.epoch),
             state_transition_time: Some(MicroTime(now)),
             placement_error: refused.map(clip),
             rejection_count: match refused {
