@@ -3,7 +3,7 @@
 //! A file is a list of blocks, separated by blank lines. The first lines of a block change the world (`now`,
 //! `cell`, `desired`, `lrp`, `task`, `gone`), its last line is a question, and below `----` stands the answer:
 //! what the controller plans (`converge`), what it makes of a presence (`presence`), what a rep does next (`rep`), or what becomes of the record when a rep
-//! speaks (`claim`, `start`, `crash`, `give-back`, `complete`, `reject`). `UPDATE_SCENARIOS=1 cargo test --test rules` writes what the rules do now into the
+//! speaks (`claim`, `start`, `evacuate`, `crash`, `give-back`, `complete`, `reject`). `rules` sets the knobs. `UPDATE_SCENARIOS=1 cargo test --test rules` writes what the rules do now into the
 //! files; read the difference before you commit it.
 
 mod judge;

@@ -173,7 +173,9 @@ pub fn lrp(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String
     status.rejection_count = rejections(&options)?;
     if let Some(suspect) = options.get("suspect") {
         let (cell_name, cell_epoch) = place(suspect)?;
-        let state = ActualLRPState::Running;
+        let state = options
+            .get("suspect-state")
+            .map_or(Ok(ActualLRPState::Running), |state| lrp_state(state))?;
         status.suspect = Some(SuspectInstance {
             cell_name,
             cell_epoch,
@@ -251,7 +253,13 @@ pub fn task(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), Strin
         version: sandbox.version(&format!("task-{name}")),
         created: at(created),
         cancelled: options.contains_key("cancelled"),
-        callback: options.contains_key("callback"),
+        callback: options
+            .get("callback")
+            .map(|receiver| (*receiver).to_owned()),
+        seen_finished: options
+            .get("seen")
+            .map(|text| number(text).map(at))
+            .transpose()?,
         keep: options
             .get("ttl")
             .map(|text| number(text).map(SignedDuration::from_secs))

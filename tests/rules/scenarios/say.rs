@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use diego_operator::api::{ActualLRPStatus, TaskStatus};
+use diego_operator::api::{ActualLRPState, ActualLRPStatus, TaskStatus};
 use diego_operator::converge::plan::{LrpChange, Plan, TaskChange, Write};
 use diego_operator::converge::world::Key;
 
@@ -72,7 +72,10 @@ fn line(write: &Write) -> String {
 
 fn lrp_change(change: &LrpChange, to: &ActualLRPStatus) -> String {
     let beside = match (&to.suspect, &to.evacuating) {
-        (Some(suspect), _) => format!(", suspect on {}", suspect.cell_name),
+        (Some(suspect), _) => match suspect.state {
+            ActualLRPState::Running => format!(", suspect on {}", suspect.cell_name),
+            state => format!(", {state:?} suspect on {}", suspect.cell_name),
+        },
         (None, Some(evacuating)) => format!(", evacuating on {}", evacuating.cell_name),
         (None, None) => String::new(),
     };
