@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,6 +60,22 @@ pub struct Heard {
 /// Shared by all lanes.
 pub struct Context {
     world: Mutex<World>,
+    /// What it was given.
+    parts: Parts,
+    /// The presence watch is heard.
+    pub watch_heard: AtomicBool,
+    room: AtomicBool,
+    started: Instant,
+    trusted_since: Mutex<Instant>,
+    /// Cells whose recovery is under way, with the loss that was noticed meanwhile.
+    recovering: Mutex<HashMap<String, Option<Loss>>>,
+    heard: Mutex<HashMap<String, Heard>>,
+    /// Instances of lost Cells that do not run again yet, the Cell, and when it was last certainly alive.
+    down: Mutex<HashMap<Key, (String, Instant)>>,
+}
+
+/// What a [`Context`] is given; read as if it were its own.
+pub struct Parts {
     /// Who is alive.
     pub store: Arc<dyn PresenceStore>,
     /// For lost Cells alone, so that a recovery waits behind nothing else.
@@ -79,69 +96,22 @@ pub struct Context {
     pub synced: watch::Receiver<bool>,
     /// Delivers the outcomes of Tasks.
     pub callbacks: Callbacks,
-    /// The presence watch is heard.
-    pub watch_heard: AtomicBool,
-    room: AtomicBool,
-    started: Instant,
-    trusted_since: Mutex<Instant>,
-    /// Cells whose recovery is under way, with the loss that was noticed meanwhile.
-    recovering: Mutex<HashMap<String, Option<Loss>>>,
-    heard: Mutex<HashMap<String, Heard>>,
-    /// Instances of lost Cells that do not run again yet, the Cell, and when it was last certainly alive.
-    down: Mutex<HashMap<Key, (String, Instant)>>,
 }
 
-/// Everything a [`Context`] is made of that is not its own.
-pub struct Parts {
-    /// See [`Context::store`].
-    pub store: Arc<dyn PresenceStore>,
-    /// See [`Context::fast`].
-    pub fast: Lane,
-    /// See [`Context::slow`].
-    pub slow: Lane,
-    /// See [`Context::metrics`].
-    pub metrics: Arc<ControllerMetrics>,
-    /// See [`Context::events`].
-    pub events: EventSink,
-    /// See [`Context::rules`].
-    pub rules: Rules,
-    /// See [`Context::interval`].
-    pub interval: Duration,
-    /// See [`Context::triggers`].
-    pub triggers: Triggers,
-    /// See [`Context::synced`].
-    pub synced: watch::Receiver<bool>,
-    /// See [`Context::callbacks`].
-    pub callbacks: Callbacks,
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Context {
     /// A context with an empty world.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts {
-            store,
-            fast,
-            slow,
-            metrics,
-            events,
-            rules,
-            interval,
-            triggers,
-            synced,
-            callbacks,
-        } = parts;
         Arc::new(Context {
             world: Mutex::default(),
-            store,
-            fast,
-            slow,
-            metrics,
-            events,
-            rules,
-            interval,
-            triggers,
-            synced,
-            callbacks,
+            parts,
             started: Instant::now(),
             trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
