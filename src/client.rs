@@ -256,6 +256,12 @@ impl CallError {
         matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_already_exists())
     }
 
+    /// The API server has looked at it and does not want it: the same again is refused again, until somebody changes
+    /// its rules.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 405 | 413 | 415 | 422))
+    }
+
     /// The label `outcome` of the metric of writes.
     pub fn outcome(&self) -> &'static str {
         match self {

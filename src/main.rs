@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use diego_operator::config::{
@@ -17,6 +18,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 type Failure = Box<dyn std::error::Error>;
+
+/// Threads that are still busy when all work is done, such as with a name server that does not answer, are not waited
+/// for any longer.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let result = match Cli::parse().program {
@@ -38,22 +43,30 @@ fn main() -> ExitCode {
 }
 
 fn run(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(program)
+        .build()?;
+    let result = runtime.block_on(program);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    result
 }
 
 async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
-    let Stop { stop, .. } = begin(&args.common)?;
+    let Stop { stop, hurry } = begin(&args.common)?;
     args.tasks.validate()?;
     let servers = Servers::bind(&args.common).await?;
     let config = client::config(&args.common.kube).await?;
     let (ready, is_ready) = watch::channel(false);
     let mut registry = registry();
     let work = controller::run(&args, &config, &mut registry, ready, stop.clone()).await?;
-    servers.serve(registry, is_ready, &stop);
-    work.await;
+    // The servers outlive the wait for completion callbacks under way, so that it can be followed.
+    let served = CancellationToken::new();
+    servers.serve(registry, is_ready, &served);
+    tokio::select! {
+        () = work => {}
+        () = hurry.cancelled() => tracing::warn!("stopping at once"),
+    }
+    served.cancel();
     // Ended without being asked to: whoever started it shall start it again.
     if stop.is_cancelled() {
         Ok(())
@@ -179,4 +192,25 @@ fn print_crds(args: &CrdsArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_does_not_hold_up_the_end() {
+        let (release, hangs) = std::sync::mpsc::channel::<()>();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let ended = run(async {
+                drop(tokio::task::spawn_blocking(move || hangs.recv()));
+                Ok(())
+            });
+            done.send(ended.is_ok())
+        });
+        let ended = is_done.recv_timeout(Duration::from_secs(30));
+        assert_eq!(ended, Ok(true), "it waits for the thread");
+        drop(release);
+    }
 }

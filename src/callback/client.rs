@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::Body;
 use tower::Service;
 
+use super::look_up::LookUps;
 use super::policy::{Denied, HostPolicy};
 use super::target::Target;
 use crate::converge::task::Settlement;
@@ -55,6 +56,7 @@ impl Courier {
         let policy = Arc::new(policy);
         let resolver = CheckedResolver {
             policy: policy.clone(),
+            look_ups: LookUps::default(),
         };
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
@@ -186,6 +188,7 @@ impl From<&(dyn Error + 'static)> for Failed {
 #[derive(Clone)]
 struct CheckedResolver {
     policy: Arc<HostPolicy>,
+    look_ups: LookUps,
 }
 
 impl Service<Name> for CheckedResolver {
@@ -198,12 +201,11 @@ impl Service<Name> for CheckedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let policy = self.policy.clone();
+        let CheckedResolver { policy, look_ups } = self.clone();
         Box::pin(async move {
+            let found = look_ups.addresses(name.as_str()).await?;
+            let allowed = allowed(&policy, name.as_str(), found.into_iter())?;
             // The connector puts in the port.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let found = found.map(|address| address.ip());
-            let allowed = allowed(&policy, name.as_str(), found)?;
             let addresses = allowed.into_iter().map(|address| (address, 0).into());
             Ok(addresses.collect::<Vec<SocketAddr>>().into_iter())
         })

@@ -4,9 +4,13 @@
 
 mod body;
 mod client;
+mod look_up;
 pub mod policy;
+pub mod slots;
 mod target;
 
 pub use body::Body;
 pub use client::{Courier, Delivery, TRIES};
+pub use look_up::LookUps;
 pub use policy::{HostEntry, HostPolicy};
+pub use target::receiver;

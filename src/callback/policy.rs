@@ -72,11 +72,17 @@ fn name(text: &str) -> Result<String, EntryError> {
     }
 }
 
+/// Metadata services that are not link-local: Alibaba Cloud's, and EC2's by IPv6.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// Which hosts callbacks may go to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostPolicy {
     /// Empty: every host, but for [`special`] addresses.
     entries: Vec<HostEntry>,
+    /// Addresses of the presence store: as little to be reached by a name as the [`special`] ones.
+    store: Vec<IpAddr>,
 }
 
 /// Why a callback may not go to a host.
@@ -88,7 +94,7 @@ pub enum Denied {
         /// The host of the URL.
         host: String,
     },
-    /// All its addresses lead to the controller's own machine or link.
+    /// All its addresses lead to where nobody else may send the controller: its own machine or link, or its store.
     #[error(
         "the host {host} has the {what} address {address}; the controller's --callback-allowed-hosts must name it by address or CIDR"
     )]
@@ -105,7 +111,20 @@ pub enum Denied {
 impl HostPolicy {
     /// The policy of a list of entries.
     pub fn new(entries: Vec<HostEntry>) -> Self {
-        HostPolicy { entries }
+        HostPolicy {
+            entries,
+            store: Vec::new(),
+        }
+    }
+
+    /// The same, that guards the addresses of the presence store too.
+    #[must_use]
+    pub fn guarding(mut self, store: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.store = store
+            .into_iter()
+            .map(|address| address.to_canonical())
+            .collect();
+        self
     }
 
     /// Whether a connection to `address`, found for `host`, is allowed. `host` is as in the URL: a name or an address.
@@ -125,7 +144,13 @@ impl HostPolicy {
             return Err(Denied::NotListed { host: host.into() });
         }
         // Whoever owns a name chooses its addresses, so a name alone never leads here.
-        match special(address) {
+        let plain = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => embedded(address).map(IpAddr::V4),
+        };
+        let is_store = self.store.contains(&canonical)
+            || plain.is_some_and(|plain| self.store.contains(&plain));
+        match special(address).or(is_store.then_some("presence store's")) {
             None => Ok(()),
             Some(what) => Err(Denied::Special {
                 host: host.into(),
@@ -169,7 +194,7 @@ impl fmt::Display for HostEntry {
     }
 }
 
-/// What kind of address that never leads to another machine by a name this is, also hidden in an IPv6 address.
+/// What kind of address that a name must never lead to this is, also hidden in an IPv6 address.
 pub fn special(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => special_v4(address),
@@ -188,6 +213,8 @@ fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
         Some("multicast")
     } else if address.is_broadcast() {
         Some("broadcast")
+    } else if address == METADATA_V4 {
+        Some("metadata")
     } else {
         None
     }
@@ -202,13 +229,18 @@ fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
         Some("unspecified")
     } else if address.is_multicast() {
         Some("multicast")
+    } else if address == METADATA_V6 {
+        Some("metadata")
+    } else if address.segments()[..2] == [0x2001, 0] {
+        // The IPv4 addresses of server and client are in it; nobody needs it for a callback.
+        Some("Teredo")
     } else {
         None
     }
 }
 
 /// The IPv4 address that packets to this IPv6 address may end at: mapped (::ffff:0:0/96), compatible (::/96),
-/// NAT64 (64:ff9b::/96, 64:ff9b:1::/48) and 6to4 (2002::/16).
+/// translated (::ffff:0:0:0/96), NAT64 (64:ff9b::/96, 64:ff9b:1::/48) and 6to4 (2002::/16).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -216,6 +248,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match address.segments() {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => v4(high, low),
+        [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 1, _, _, _, high, low] => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),

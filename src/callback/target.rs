@@ -66,6 +66,17 @@ impl Target {
     }
 }
 
+/// Who is told by a URL: host and port, in one spelling. Empty for a URL that nobody can be told by.
+pub fn receiver(url: &str) -> String {
+    let Ok(target) = Target::parse(url) else {
+        return String::new();
+    };
+    let usual = if target.is_https() { 443 } else { 80 };
+    let port = target.uri.port_u16().unwrap_or(usual);
+    let host = target.host.trim_end_matches('.').to_ascii_lowercase();
+    format!("{host}:{port}")
+}
+
 fn wrong_parts(error: &http::uri::InvalidUriParts) -> String {
     format!("completionCallbackURL can't be read: {error}")
 }
@@ -135,6 +146,20 @@ mod tests {
             header.expect("a user").to_str().ok(),
             Some("Basic dG9rZW46")
         );
+    }
+
+    #[test]
+    fn one_receiver_has_one_spelling() {
+        for (url, expected) in [
+            ("http://cc.example.com/a", "cc.example.com:80"),
+            ("http://u:p@CC.example.com.:80/b", "cc.example.com:80"),
+            ("https://cc.example.com/", "cc.example.com:443"),
+            ("https://cc.example.com:8443/", "cc.example.com:8443"),
+            ("http://[::1]:9/", "::1:9"),
+            ("http://u:p@", ""),
+        ] {
+            assert_eq!(receiver(url), expected, "{url}");
+        }
     }
 
     #[test]

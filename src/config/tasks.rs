@@ -25,11 +25,11 @@ pub struct TaskArgs {
     /// Seconds that each of the three tries of a completion callback may take
     #[arg(long, env = "DIEGO_CALLBACK_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub callback_timeout_seconds: u64,
-    /// Completion callbacks that may be under way at once; the others wait
+    /// Completion callbacks that may be under way at once, a quarter of them to one host and port; the others wait
     #[arg(long, env = "DIEGO_CALLBACK_CONCURRENCY", value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub callback_concurrency: u32,
-    /// Where completion callbacks may go, comma separated: host names, *.DOMAIN, IP addresses, CIDRs. Loopback and
-    /// link-local addresses only by address or CIDR [default: all but loopback and link-local addresses]
+    /// Where completion callbacks may go, comma separated: host names, *.DOMAIN, IP addresses, CIDRs. Loopback,
+    /// link-local and metadata addresses and the presence store only by address or CIDR [default: all but these]
     #[arg(
         long,
         env = "DIEGO_CALLBACK_ALLOWED_HOSTS",

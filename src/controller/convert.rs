@@ -7,8 +7,10 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::api::{
-    ActualLRP, Cell, DesiredLRP, Task, quantity, template::RawTemplate, template::Resources,
+    ActualLRP, Cell, DesiredLRP, Task, TaskState, quantity, template::RawTemplate,
+    template::Resources,
 };
+use crate::callback::receiver;
 use crate::converge::demand::Demand;
 use crate::converge::task;
 use crate::converge::world::{CellRecord, Desired, Key, Lrp, TaskRecord, Version, World};
@@ -112,10 +114,15 @@ pub fn task(object: &Task, world: &World) -> TaskRecord {
     let version = version(metadata);
     let known = world
         .task(&key(object))
-        .filter(|known| {
-            known.version.uid == version.uid && known.version.generation == version.generation
-        })
+        .filter(|known| known.version.uid == version.uid);
+    let seen_finished = known.and_then(|known| known.seen_finished);
+    let known = known
+        .filter(|known| known.version.generation == version.generation)
         .map(|known| known.demand.clone());
+    let finished = matches!(
+        status.as_ref().map(|status| status.state),
+        Some(TaskState::Completed | TaskState::Resolving)
+    );
     TaskRecord {
         demand: known.unwrap_or_else(|| demand(&spec.template, &spec.placement_tags)),
         version,
@@ -124,7 +131,8 @@ pub fn task(object: &Task, world: &World) -> TaskRecord {
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         cancelled: spec.cancelled.unwrap_or_default(),
-        callback: spec.completion_callback_url.is_some(),
+        callback: spec.completion_callback_url.as_deref().map(receiver),
+        seen_finished: seen_finished.or_else(|| finished.then(Timestamp::now)),
         keep: task::keep(spec.ttl_seconds_after_finished),
         status: status.clone().unwrap_or_default(),
     }

@@ -1,6 +1,6 @@
 //! Carrying out a plan: one compare-and-swap per write, bounded in number and time, no choices of its own.
 
-mod tell;
+pub(super) mod tell;
 mod write;
 
 use std::collections::BTreeSet;
@@ -89,13 +89,14 @@ pub async fn converge(
 async fn vanished_cells(context: &Arc<Context>, cells: &BTreeSet<String>) -> bool {
     let mut found = false;
     for cell in cells.iter().filter(|cell| context.grace(cell).is_zero()) {
+        let recorded = context.world(|world| world.recorded_epoch(cell));
         match context.store.get(cell).await {
             Ok(reading) if reading.presence.is_none() => {
                 tracing::warn!(
                     cell,
                     "work is recorded on a Cell that has neither an object nor a presence"
                 );
-                context.world(|world| world.mark_vanished(cell, reading.revision));
+                context.world(|world| world.mark_vanished(cell, recorded));
                 found = true;
             }
             Ok(_) => {}
@@ -165,7 +166,7 @@ fn account(context: &Context, write: &Write, result: Result<(), &CallError>, tal
             tally.conflicts += 1
         }
         Err(error) => {
-            tracing::debug!(%error, ?write, "a write failed");
+            tracing::debug!(%error, what = write.what(), record = %write.key(), "a write failed");
             tally.unfinished += 1;
         }
         Ok(()) => tell::written(context, write, tally),

@@ -55,6 +55,17 @@ impl Collector for Gauges {
             lrps,
         )?;
         by_state(&mut encoder, "diego_tasks", "Tasks, by state", tasks)?;
+        let deliveries = context.callbacks.counts();
+        let deliveries = [
+            ("UnderWay", deliveries.taken as i64),
+            ("Waiting", deliveries.waiting as i64),
+        ];
+        by_state(
+            &mut encoder,
+            "diego_task_callback_deliveries",
+            "Deliveries of completion callbacks, by whether they have begun",
+            deliveries.into(),
+        )?;
         by_state(
             &mut encoder,
             "diego_actuallrps_suspect",

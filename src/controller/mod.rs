@@ -17,6 +17,7 @@ mod reconcile;
 mod recovery;
 mod report;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,14 @@ use futures::StreamExt;
 use futures::channel::mpsc as trigger;
 use kube::runtime::Controller;
 use kube::runtime::controller::Action;
-use kube::{Client, Config};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Config, Resource};
 use prometheus_client::registry::Registry;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::callback::Courier;
+use crate::callback::{Courier, LookUps};
 use crate::client::{self, ConnectError};
 use crate::config::ControllerArgs;
 use crate::converge::plan::Rules;
@@ -83,11 +86,11 @@ pub async fn run(
     let (tasks, task_triggers) = trigger::unbounded();
     let synced = ready.subscribe();
     let permits = args.write_concurrency as usize;
-    let courier = Courier::new(args.tasks.host_policy(), args.tasks.callback_timeout());
-    let callbacks = Callbacks {
-        courier,
-        slots: Semaphore::new(args.tasks.callback_concurrency as usize),
-    };
+    let endpoints = args.common.etcd().endpoints;
+    let store_addresses = LookUps::default().of_urls(&endpoints).await;
+    let policy = args.tasks.host_policy().guarding(store_addresses);
+    let courier = Courier::new(policy, args.tasks.callback_timeout());
+    let callbacks = Callbacks::new(courier, &args.tasks);
     let lane = |client: Client| Lane {
         client,
         permits: Semaphore::new(permits),
@@ -113,6 +116,8 @@ pub async fn run(
     });
     gauges::register(registry, &context);
     let args = args.clone();
+    // Outlives `stop`: the lanes work on while deliveries come to their end.
+    let over = CancellationToken::new();
     Ok(async move {
         let dirty = Arc::new(Dirty::default());
         let listed = Listed::new();
@@ -124,7 +129,7 @@ pub async fn run(
             );
         } else {
             let (sender, receiver) = mpsc::channel(PRESENCE_QUEUE);
-            tasks.spawn(watcher::run(args.common.etcd(), sender, stop.clone()));
+            tasks.spawn(watcher::run(args.common.etcd(), sender, over.clone()));
             tasks.spawn(recovery::run(context.clone(), receiver));
         }
         tasks.spawn(feed::actual_lrps(
@@ -137,39 +142,28 @@ pub async fn run(
         tasks.spawn(load::run(context.clone()));
         tokio::spawn(feed::sweep_orphans(context.clone()));
 
-        let on_error = |error: &reconcile::Error| {
-            tracing::debug!(%error, "will be looked at again");
-            Action::requeue(RETRY)
-        };
-        let (reader, stream) = feed::cells(&context, &slow, &listed);
-        let controller = Controller::for_stream(stream, reader).reconcile_on(cell_triggers);
-        let stopped = stop.clone().cancelled_owned();
-        let cells = controller.graceful_shutdown_on(stopped).run(
+        let cells = feed::cells(&context, &slow, &listed);
+        let cells = reconcile_all(
+            cells,
+            cell_triggers,
             reconcile::reconcile_cell,
-            move |_, error, _| on_error(error),
-            context.clone(),
+            &context,
+            &over,
         );
-        tasks.spawn(cells.for_each(|_| std::future::ready(())));
-
-        let (reader, stream) = feed::desired(&context, &slow, &listed);
-        let controller = Controller::for_stream(stream, reader).reconcile_on(desired_triggers);
-        let stopped = stop.clone().cancelled_owned();
-        let desired = controller.graceful_shutdown_on(stopped).run(
-            reconcile::reconcile_desired,
-            move |_, error, _| on_error(error),
-            context.clone(),
-        );
-        tasks.spawn(desired.for_each(|_| std::future::ready(())));
-
-        let (reader, stream) = feed::tasks(&context, &slow, &listed);
-        let controller = Controller::for_stream(stream, reader).reconcile_on(task_triggers);
-        let stopped = stop.clone().cancelled_owned();
-        let task = controller.graceful_shutdown_on(stopped).run(
+        tasks.spawn(cells);
+        let desired = feed::desired(&context, &slow, &listed);
+        let reconcile = reconcile::reconcile_desired;
+        let desired = reconcile_all(desired, desired_triggers, reconcile, &context, &over);
+        tasks.spawn(desired);
+        let work = feed::tasks(&context, &slow, &listed);
+        let work = reconcile_all(
+            work,
+            task_triggers,
             reconcile::reconcile_task,
-            move |_, error, _| on_error(error),
-            context.clone(),
+            &context,
+            &over,
         );
-        tasks.spawn(task.for_each(|_| std::future::ready(())));
+        tasks.spawn(work);
 
         tasks.spawn(async move {
             listed.all().await;
@@ -178,12 +172,39 @@ pub async fn run(
             std::future::pending().await
         });
         tokio::select! {
-            () = stop.cancelled() => tracing::info!("stopping"),
+            () = stop.cancelled() => {
+                tracing::info!("stopping");
+                context.callbacks.stop().await;
+            }
             ended = tasks.join_next() => {
                 // A lane that ended can't be started again from here; the process is.
                 tracing::error!(?ended, "a part of the controller ended");
             }
         }
+        over.cancel();
         tasks.shutdown().await;
     })
+}
+
+/// Runs one reconciler for every object that changes, and for every object once per interval, until `over`.
+fn reconcile_all<K, F>(
+    (reader, stream): feed::Objects<K>,
+    triggers: trigger::UnboundedReceiver<ObjectRef<K>>,
+    reconcile: fn(Arc<K>, Arc<Context>) -> F,
+    context: &Arc<Context>,
+    over: &CancellationToken,
+) -> impl Future<Output = ()> + Send + use<K, F>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    F: Future<Output = Result<Action, reconcile::Error>> + Send + 'static,
+{
+    let on_error = |_, error: &reconcile::Error, _| {
+        tracing::debug!(%error, "will be looked at again");
+        Action::requeue(RETRY)
+    };
+    Controller::for_stream(stream, reader)
+        .reconcile_on(triggers)
+        .graceful_shutdown_on(over.clone().cancelled_owned())
+        .run(reconcile, on_error, context.clone())
+        .for_each(|_| std::future::ready(()))
 }

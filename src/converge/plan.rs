@@ -19,7 +19,7 @@ mod batch;
 mod lrps;
 mod tasks;
 
-pub use tasks::{resolve, settle};
+pub use tasks::{expire, resolve, settle};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +175,30 @@ pub enum Write {
         /// Why.
         reason: DeleteReason,
     },
+}
+
+impl Write {
+    /// The object.
+    pub fn key(&self) -> &Key {
+        match self {
+            Write::CreateLrp { key, .. }
+            | Write::LrpStatus { key, .. }
+            | Write::DeleteLrp { key, .. }
+            | Write::TaskStatus { key, .. }
+            | Write::DeleteTask { key, .. } => key,
+        }
+    }
+
+    /// What kind of write it is, for logs: the statuses themselves hold what is not theirs to tell.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Write::CreateLrp { .. } => "create ActualLRP",
+            Write::LrpStatus { .. } => "ActualLRP status",
+            Write::DeleteLrp { .. } => "delete ActualLRP",
+            Write::TaskStatus { .. } => "Task status",
+            Write::DeleteTask { .. } => "delete Task",
+        }
+    }
 }
 
 /// What to write, in this order, and when to look again.

@@ -11,7 +11,7 @@ use super::world::TaskRecord;
 mod callback;
 pub mod transition;
 
-pub use callback::{DeleteReason, Settled, Settlement, keep, settled};
+pub use callback::{DeleteReason, Settled, Settlement, expires, keep, settled};
 
 /// Diego's words for a Task whose Cell was lost.
 pub const CELL_DISAPPEARED: &str = "cell disappeared before completion";

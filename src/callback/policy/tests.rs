@@ -81,6 +81,18 @@ fn special_addresses_in_every_dress() {
         ("2002:7f00:1::", Some("loopback")),
         ("2002:a9fe:a9fe::1", Some("link-local")),
         ("2002:808:808::1", None),
+        ("::ffff:0:127.0.0.1", Some("loopback")),
+        ("::ffff:0:169.254.169.254", Some("link-local")),
+        ("::ffff:0:8.8.8.8", None),
+        ("2001:0:7f00:1::1", Some("Teredo")),
+        ("2001::1", Some("Teredo")),
+        ("2001:1::1", None),
+        ("100.100.100.200", Some("metadata")),
+        ("::ffff:100.100.100.200", Some("metadata")),
+        ("64:ff9b::6464:64c8", Some("metadata")),
+        ("100.100.100.201", None),
+        ("fd00:ec2::254", Some("metadata")),
+        ("fd00:ec2::253", None),
     ] {
         assert_eq!(special(address(text)), what, "{text}");
     }
@@ -97,6 +109,10 @@ fn what_is_allowed() {
         ("", "127.0.0.1", "127.0.0.1", false),
         ("", "metadata.internal", "169.254.169.254", false),
         ("", "::ffff:127.0.0.1", "::ffff:127.0.0.1", false),
+        ("0.0.0.0/0", "anything", "127.0.0.1", true),
+        ("0.0.0.0/0", "anything", "169.254.169.254", true),
+        ("0.0.0.0/0", "anything", "::1", false),
+        ("::/0", "anything", "fd00:ec2::254", true),
         ("cc.example.com", "cc.example.com", "10.0.0.1", true),
         ("cc.example.com", "CC.example.com.", "10.0.0.1", true),
         ("cc.example.com", "x.cc.example.com", "10.0.0.1", false),
@@ -141,6 +157,26 @@ fn what_is_allowed() {
             words.contains(host) && words.contains("--callback-allowed-hosts"),
             "{words}"
         );
+    }
+}
+
+#[test]
+fn the_presence_store_is_reached_through_an_entry_for_its_address_alone() {
+    for (list, found, allowed) in [
+        ("", "10.0.0.5", false),
+        ("", "::ffff:10.0.0.5", false),
+        ("", "64:ff9b::a00:5", false),
+        ("", "fd00::5", false),
+        ("", "10.0.0.6", true),
+        ("etcd.example.com", "10.0.0.5", false),
+        ("10.0.0.0/8", "10.0.0.5", true),
+    ] {
+        let policy = policy(list).guarding([address("10.0.0.5"), address("fd00::5")]);
+        let result = policy.check("etcd.example.com", address(found));
+        assert_eq!(result.is_ok(), allowed, "[{list}] {found}: {result:?}");
+        let Err(denied) = result else { continue };
+        let words = denied.to_string();
+        assert!(words.contains("presence store"), "{words}");
     }
 }
 

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
+use crate::api::ActualLRPState;
 use crate::converge::lrp::StartReason;
 use crate::converge::plan::{LrpChange, TaskChange, Write};
-use crate::converge::task::DeleteReason;
-use crate::converge::world::Key;
+use crate::converge::task::{DeleteReason, FailureKind};
+use crate::converge::world::{Key, Lrp};
 use crate::metrics::ReasonLabel;
 
 use super::Tally;
@@ -82,12 +83,21 @@ pub(super) fn written(context: &Context, write: &Write, tally: &mut Tally) {
                     .world(|world| world.task(key).map(|task| task.version.uid.clone()))
                     .unwrap_or_default();
                 let about = reference("Task", Some(&key.namespace), &key.name, &uid);
-                context.events.warning(
-                    about,
-                    &format!("Task{}", kind.as_str()),
-                    "Fail",
-                    reason.clone(),
-                );
+                let event = format!("Task{}", kind.as_str());
+                match kind {
+                    // What somebody asked for is nothing to warn of.
+                    FailureKind::Cancelled => {
+                        context.events.normal(about, &event, "Fail", reason.clone());
+                    }
+                    FailureKind::CellMissing
+                    | FailureKind::NotStarted
+                    | FailureKind::InvalidTemplate
+                    | FailureKind::Rejected => {
+                        context
+                            .events
+                            .warning(about, &event, "Fail", reason.clone());
+                    }
+                }
                 // Its callback is due now, also in the middle of a recovery.
                 context.wake_task(key);
             }
@@ -95,7 +105,7 @@ pub(super) fn written(context: &Context, write: &Write, tally: &mut Tally) {
             TaskChange::Settled => tracing::debug!(task = %key, "its callback is settled"),
             TaskChange::Demoted => {
                 context.metrics.tasks_kicked.inc();
-                tracing::info!(task = %key, "nobody answered its callback: it is delivered again");
+                tracing::debug!(task = %key, "nobody answered its callback: it is delivered again");
                 context.wake_task(key);
             }
             TaskChange::Placed { cell } => tracing::debug!(task = %key, cell, "placed"),
@@ -130,4 +140,34 @@ fn about_lrp(context: &Context, key: &Key) -> ObjectReference {
     let uid = context.world(|world| world.lrp(key).map(|lrp| lrp.version.uid.clone()));
     let uid = uid.unwrap_or_default();
     reference("ActualLRP", Some(&key.namespace), &key.name, &uid)
+}
+
+/// A crash that was not known yet, of this very object.
+pub fn crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
+    let crashed = now.status.last_crash_time.is_some()
+        && now.status.last_crash_time != known.status.last_crash_time
+        && now.version.uid == known.version.uid;
+    if !crashed {
+        return;
+    }
+    context.metrics.crashes.inc();
+    let reason = now.status.crash_reason.as_deref().unwrap_or_default();
+    let count = now.status.crash_count.unwrap_or_default();
+    let next = match (&now.status.next_restart_time, now.status.state) {
+        (Some(time), _) => format!("it starts again at {}", time.0.strftime("%H:%M:%S UTC")),
+        (None, ActualLRPState::Crashed) => {
+            "it is not started again; delete this ActualLRP to start it afresh".to_owned()
+        }
+        (None, _) => "it starts again at once".to_owned(),
+    };
+    let about = reference(
+        "ActualLRP",
+        Some(&key.namespace),
+        &key.name,
+        &now.version.uid,
+    );
+    let note = format!("Crash {count}: {reason}; {next}.");
+    context
+        .events
+        .warning(about, "ActualLRPCrashed", "Crash", note);
 }

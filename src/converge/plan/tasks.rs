@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::Work;
 use crate::converge::task::transition::{self, Verb};
-use crate::converge::task::{self, Act, DeleteReason, Settled, Settlement};
+use crate::converge::task::{self, Act, DeleteReason, Limits, Settled, Settlement};
 use crate::converge::world::{Key, World};
 
 use super::batch::Wanted;
@@ -85,13 +85,24 @@ pub(super) fn place(
     );
 }
 
-/// The write that makes this process the owner of a Task's callback. `None` when the Task is not there to be owned.
-pub fn resolve(world: &mut World, key: &Key, now: Timestamp) -> Option<Write> {
-    let mut plan = Plan::default();
-    if !world.task_in_flight(key) {
-        let change = TaskChange::Resolving;
-        write(world, key, &Verb::Resolve, change, now, &mut plan);
+/// The write that makes this process the owner of this very Task's callback. `None` when that is not due, or not any
+/// more: whoever asks has waited since it was.
+pub fn resolve(
+    world: &mut World,
+    key: &Key,
+    uid: &str,
+    limits: &Limits,
+    now: Timestamp,
+) -> Option<Write> {
+    let task = world.task(key).filter(|task| task.version.uid == uid)?;
+    let life = |cell: &str, epoch| world.life(cell, epoch);
+    let due = task::decide(task, &life, false, limits, now) == Act::Deliver;
+    if !due || world.task_in_flight(key) {
+        return None;
     }
+    let mut plan = Plan::default();
+    let change = TaskChange::Resolving;
+    write(world, key, &Verb::Resolve, change, now, &mut plan);
     plan.writes.pop()
 }
 
@@ -111,6 +122,12 @@ pub fn settle(
     let verb = Verb::Settle { how: how.clone() };
     write(world, key, &verb, TaskChange::Settled, now, &mut plan);
     plan.writes.pop()
+}
+
+/// The write that deletes this very Task at its age, when its callback was settled and that can't be written.
+pub fn expire(world: &mut World, key: &Key, uid: &str) -> Option<Write> {
+    world.task(key).filter(|task| task.version.uid == uid)?;
+    delete(world, key, DeleteReason::Expired)
 }
 
 /// Plans what `verb` makes of the Task, if that is allowed and anything new.
@@ -152,3 +169,6 @@ fn delete(world: &mut World, key: &Key, reason: DeleteReason) -> Option<Write> {
         reason,
     })
 }
+
+#[cfg(test)]
+mod tests;

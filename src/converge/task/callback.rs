@@ -116,17 +116,18 @@ pub(super) fn decide(task: &TaskRecord, delivering: bool, limits: &Limits, now: 
         return Act::Wait(None);
     }
     let changed = changed(task);
+    let expires = expires(task, limits);
     if status.state == State::Resolving {
         let kick = add(changed, limits.kick);
         return if now < kick {
             Act::Wait(Some(kick))
-        } else {
+        } else if now < expires {
             Act::Demote
+        } else {
+            Act::Delete(DeleteReason::CallbackUndelivered)
         };
     }
-    let completed = completed(task);
-    let expires = add(completed, task.keep.unwrap_or(limits.expire_completed));
-    if !task.callback || is_settled(status) {
+    if task.callback.is_none() || is_settled(status) {
         return if now < expires {
             Act::Wait(Some(expires))
         } else {
@@ -134,13 +135,22 @@ pub(super) fn decide(task: &TaskRecord, delivering: bool, limits: &Limits, now: 
         };
     }
     // However late it is: every callback is tried at least once. It has moved since it completed when it was.
-    if now >= expires && changed > completed {
+    if now >= expires && changed > completed(task) {
         return Act::Delete(DeleteReason::CallbackUndelivered);
     }
     Act::Deliver
 }
 
-fn is_settled(status: &TaskStatus) -> bool {
+/// When a finished Task has been kept for long enough. The Cell's clock, which says when it ended, may be behind: no
+/// Task is kept for less than its time after this controller saw it finished.
+pub fn expires(task: &TaskRecord, limits: &Limits) -> Timestamp {
+    let completed = completed(task);
+    let since = task.seen_finished.unwrap_or(completed).max(completed);
+    add(since, task.keep.unwrap_or(limits.expire_completed))
+}
+
+/// Whether what became of its completion callback is told already.
+pub(super) fn is_settled(status: &TaskStatus) -> bool {
     conditions::get(&status.conditions, CALLBACK_DELIVERED).is_some()
 }
 

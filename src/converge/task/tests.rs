@@ -16,7 +16,8 @@ fn ended(state: State, since: i64) -> TaskRecord {
         version: Version::default(),
         created: at(0),
         cancelled: false,
-        callback: true,
+        callback: Some("cc.example.com:80".into()),
+        seen_finished: None,
         keep: None,
         demand: Ok(Default::default()),
         status: TaskStatus {
@@ -47,7 +48,7 @@ fn without_a_callback_a_task_is_deleted_at_its_age() {
         (Some(600), 1600),
     ] {
         let task = TaskRecord {
-            callback: false,
+            callback: None,
             keep: super::keep(keep),
             ..ended(State::Completed, 1000)
         };
@@ -55,6 +56,33 @@ fn without_a_callback_a_task_is_deleted_at_its_age() {
             assert_eq!(decided(&task, expires - 1), Act::Wait(Some(at(expires))));
         }
         assert_eq!(decided(&task, expires), Act::Delete(DeleteReason::Expired));
+    }
+}
+
+#[test]
+fn a_cell_whose_clock_is_behind_costs_no_task_its_result() {
+    // Ended at 1000 by the Cell's clock; seen by the controller's.
+    for (seen, expires) in [
+        (None, 1120),
+        (Some(900), 1120),
+        (Some(1000), 1120),
+        (Some(1300), 1420),
+    ] {
+        for (callback, reason) in [
+            (None, DeleteReason::Expired),
+            (
+                Some("cc.example.com:80".into()),
+                DeleteReason::CallbackUndelivered,
+            ),
+        ] {
+            let task = TaskRecord {
+                callback,
+                seen_finished: seen.map(at),
+                ..ended(State::Completed, 1050)
+            };
+            assert_ne!(decided(&task, expires - 1), Act::Delete(reason), "{seen:?}");
+            assert_eq!(decided(&task, expires), Act::Delete(reason), "{seen:?}");
+        }
     }
 }
 
@@ -76,12 +104,16 @@ fn a_task_whose_delivery_hangs_is_kicked_then_delivered_again_then_given_up() {
     let resolving = ended(State::Resolving, 1001);
     assert_eq!(decided(&resolving, 1030), Act::Wait(Some(at(1031))));
     assert_eq!(decided(&resolving, 1031), Act::Demote);
-    // Its age is looked at once it is Completed again, as in Diego.
-    assert_eq!(decided(&resolving, 5000), Act::Demote);
+    assert_eq!(decided(&resolving, 1119), Act::Demote);
+    // Nobody delivers it again at its age, so it is not promised either.
+    let gone = Act::Delete(DeleteReason::CallbackUndelivered);
+    assert_eq!(decided(&resolving, 1120), gone);
+    let late = ended(State::Resolving, 1119);
+    assert_eq!(decided(&late, 1148), Act::Wait(Some(at(1149))));
+    assert_eq!(decided(&late, 1149), gone);
     let demoted = ended(State::Completed, 1031);
     assert_eq!(decided(&demoted, 1032), Act::Deliver);
     assert_eq!(decided(&demoted, 1119), Act::Deliver);
-    let gone = Act::Delete(DeleteReason::CallbackUndelivered);
     assert_eq!(decided(&demoted, 1120), gone);
     let kept = TaskRecord {
         keep: super::keep(Some(600)),

@@ -7,6 +7,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 
+use super::callback::is_settled;
 use super::{FailureKind, Settlement};
 use crate::api::conditions::{self, CALLBACK_DELIVERED, SUCCEEDED, Truth};
 use crate::api::{TaskState as State, TaskStatus};
@@ -116,6 +117,9 @@ pub enum Refusal {
         /// The guid that was spoken of.
         said: String,
     },
+    /// Its completion callback is settled: nobody is told twice.
+    #[error("its completion callback is settled")]
+    Settled,
     /// It is said under an epoch that is over.
     #[error("epoch {said} of Cell {cell} is over: the record has epoch {recorded}")]
     StaleEpoch {
@@ -174,6 +178,7 @@ pub fn apply(
         (Verb::Fail { kind, reason }, State::Pending | State::Running) => {
             Ok(change.failed(*kind, reason))
         }
+        (Verb::Resolve, State::Completed) if is_settled(status) => Err(Refusal::Settled),
         (Verb::Resolve, State::Completed) => Ok(change.moved(State::Resolving)),
         (Verb::Demote, State::Resolving) => Ok(change.moved(State::Completed)),
         (Verb::Settle { how }, State::Resolving) => Ok(change.settled(how)),

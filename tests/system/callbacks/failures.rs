@@ -2,6 +2,8 @@
 
 use diego_operator::api::{TaskState, conditions};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -12,7 +14,8 @@ use crate::support::{Failure, eventually, objects, site::START, site::Site};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_callback_nobody_takes_is_tried_again_and_deleted_at_its_age()
 -> Result<(), Failure> {
-    let flags = [&QUICK[..], &["--expire-completed-task-seconds", "12"]].concat();
+    // Between the first kick and the second, far from both.
+    let flags = [&QUICK[..], &["--expire-completed-task-seconds", "17"]].concat();
     let site = site_with_one_cell(&flags).await?;
     let receiver = Receiver::start(503).await?;
     site.run_task(&task("untold", "exit 0", &receiver, None))
@@ -35,7 +38,8 @@ async fn a_task_whose_callback_nobody_takes_is_tried_again_and_deleted_at_its_ag
             "diego_tasks_deleted_total{reason=\"CallbackUndelivered\"}",
             1.0,
         ),
-        ("diego_tasks_kicked_total", 2.0),
+        // The second time there is nothing left to promise.
+        ("diego_tasks_kicked_total", 1.0),
     ] {
         assert_eq!(site.metric(series).await?, value, "{series}");
     }
@@ -44,6 +48,30 @@ async fn a_task_whose_callback_nobody_takes_is_tried_again_and_deleted_at_its_ag
         events.contains("TaskCallbackUnanswered") && events.contains("503"),
         "{events}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_whose_clock_is_behind_costs_no_task_its_result() -> Result<(), Failure> {
+    let seconds = 5;
+    let site =
+        site_with_one_cell(&["--expire-completed-task-seconds", &seconds.to_string()]).await?;
+    // Nobody takes it: its end is written as a rep would whose clock is an hour behind.
+    let mut task = objects::task("behind", "exit 0");
+    task.spec.placement_tags = vec!["nowhere".into()];
+    site.run_task(&task).await?;
+    let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
+    let ended = json!({ "status": {
+        "state": "Completed", "failed": false, "result": "42",
+        "stateTransitionTime": hour_ago, "firstCompletedTime": hour_ago,
+    } });
+    let written = Timestamp::now();
+    site.tasks()
+        .patch_status("behind", &PatchParams::default(), &Patch::Merge(ended))
+        .await?;
+    deleted(&site, "behind").await?;
+    let took = Timestamp::now().duration_since(written);
+    assert!(took >= SignedDuration::from_secs(seconds), "{took:?}");
     Ok(())
 }
 

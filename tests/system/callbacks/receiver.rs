@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -12,6 +13,9 @@ use crate::support::{Failure, eventually, site::START};
 
 /// A receiver's answer that never comes.
 pub const HANG: u16 = 0;
+
+/// No answer until it is another one.
+pub const HOLD: u16 = 1;
 
 /// A delivery that reached the receiver.
 #[derive(Debug, Clone)]
@@ -96,6 +100,9 @@ async fn receive(
         body,
     };
     arrivals.lock().expect("no panic").push(arrival);
+    while status.load(Ordering::Relaxed) == HOLD {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     match status.load(Ordering::Relaxed) {
         HANG => std::future::pending().await,
         status => {

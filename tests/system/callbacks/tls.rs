@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use diego_operator::api::conditions;
 
 use super::failures::events;
+use super::pair::extra_controller;
 use super::receiver::Receiver;
-use super::{QUICK, extra_controller, settled, status, task};
+use super::{QUICK, settled, status, task};
 use crate::support::{Failure, objects, site::Site};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +34,7 @@ async fn https_trusts_the_authorities_of_the_machine() -> Result<(), Failure> {
         let file = ("SSL_CERT_FILE".to_owned(), file.display().to_string());
         [file, ("SSL_CERT_DIR".to_owned(), String::new())]
     };
-    let controller = extra_controller(&site, &trusting(&authority)).await?;
+    let controller = extra_controller(&site, &QUICK, &trusting(&authority)).await?;
     site.start_rep("a", "z1", &[]).await?;
     let tells = |name: &str| {
         let mut task = objects::task(name, "exit 0");
@@ -55,7 +56,7 @@ async fn https_trusts_the_authorities_of_the_machine() -> Result<(), Failure> {
 
     // Without any authority the controller works, but for this.
     let none = trusting(Path::new("/nonexistent"));
-    let controller = extra_controller(&site, &none).await?;
+    let controller = extra_controller(&site, &QUICK, &none).await?;
     let receiver = Receiver::start(200).await?;
     site.run_task(&task("plain", "exit 0", &receiver, None))
         .await?;
