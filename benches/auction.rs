@@ -43,6 +43,12 @@ fn main() {
     let auction = measure("auction of the batch", RUNS, || {
         || assert_eq!(place(&waiting, &batch), placements())
     });
+    let instances = &batch[..PROCESSES * INSTANCES as usize];
+    measure(
+        "auction of its instances, none may start, one Cell has room",
+        RUNS,
+        || || assert_eq!(auction_at_the_limit(&waiting, instances), 0),
+    );
     let plan = measure("world -> plan of the batch", RUNS, || {
         let mut sandbox = waiting.clone();
         move || assert_eq!(all(&mut sandbox).writes.len(), placements())
@@ -97,8 +103,27 @@ fn batch() -> Vec<(Work, Arc<Demand>)> {
 
 /// Sorts and places the batch. Returns how much of it found a place.
 fn place(sandbox: &Sandbox, batch: &[(Work, Arc<Demand>)]) -> usize {
+    place_on(bidders(sandbox).collect(), 0, Knobs::default(), batch)
+}
+
+/// The same on Cells of which one has room, when no instance may start.
+fn auction_at_the_limit(sandbox: &Sandbox, batch: &[(Work, Arc<Demand>)]) -> usize {
+    let knobs = Knobs {
+        starting_container_count_maximum: 1,
+        ..Knobs::default()
+    };
+    let mut bidders: Vec<Bidder<'_>> = bidders(sandbox).collect();
+    // The last in the order in which they are looked at.
+    let free = CELLS - 2;
+    for (_, bidder) in bidders.iter_mut().enumerate().filter(|(n, _)| *n != free) {
+        bidder.room.used = bidder.room.capacity;
+    }
+    place_on(bidders, 1, knobs, batch)
+}
+
+fn bidders(sandbox: &Sandbox) -> impl Iterator<Item = Bidder<'_>> {
     let cells = sandbox.world.cells().iter().enumerate();
-    let bidders = cells.map(|(index, (name, cell))| Bidder {
+    cells.map(|(index, (name, cell))| Bidder {
         name,
         index,
         epoch: 1,
@@ -112,8 +137,16 @@ fn place(sandbox: &Sandbox, batch: &[(Work, Arc<Demand>)]) -> usize {
             containers: cell.containers,
             ..Room::default()
         },
-    });
-    let mut auction = Auction::new(bidders.collect(), 0, Knobs::default());
+    })
+}
+
+fn place_on(
+    bidders: Vec<Bidder<'_>>,
+    starting: i64,
+    knobs: Knobs,
+    batch: &[(Work, Arc<Demand>)],
+) -> usize {
+    let mut auction = Auction::new(bidders, starting, knobs);
     let mut asks: Vec<Ask<'_>> = batch
         .iter()
         .map(|(work, demand)| Ask { work, demand })
@@ -226,7 +259,8 @@ fn enter_work(sandbox: &mut Sandbox) {
             version: sandbox.version(&name),
             created: at(1_000),
             cancelled: false,
-            callback: false,
+            callback: None,
+            seen_finished: None,
             keep: None,
             demand: Ok(demand(n)),
             status: TaskStatus::default(),

@@ -3,7 +3,7 @@
 //! What is the same for many asks is worked out once (which Cells are compatible, where a process runs), so that one
 //! placement is one pass over the rooms of the Cells that may win it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::api::template::Resources;
 use crate::converge::demand::Demand;
@@ -35,6 +35,8 @@ pub struct Auction<'a> {
     compatible: HashMap<Requirement<'a>, Vec<Vec<usize>>>,
     /// What no Cell could take since the last placement, and why.
     refused: HashMap<(Requirement<'a>, Resources), String>,
+    /// What some Cell has room for since the last placement; it is asked for by instances that may not start yet.
+    held_back: HashSet<(Requirement<'a>, Resources)>,
     /// Where the processes met so far run.
     spreads: HashMap<&'a Key, Spread>,
     /// The spread in hand, spelled out for every Cell; all 0 between two placements.
@@ -76,6 +78,7 @@ impl<'a> Auction<'a> {
             starting,
             compatible: HashMap::new(),
             refused: HashMap::new(),
+            held_back: HashSet::new(),
             spreads: HashMap::new(),
             instances: vec![0; bidders.len()],
             zone_order: (0..zones).collect(),
@@ -103,7 +106,11 @@ impl<'a> Auction<'a> {
         }
         let winner = match ask.work {
             Work::Lrp { .. } if self.no_more_starts() => {
+                if self.held_back.contains(&wanted) {
+                    return Err(START_LIMIT.into());
+                }
                 if self.has_room(requirement, ask.demand) {
+                    self.held_back.insert(wanted);
                     return Err(START_LIMIT.into());
                 }
                 None
@@ -124,6 +131,7 @@ impl<'a> Auction<'a> {
         };
         // With less room the same is lacking, but maybe not only that.
         self.refused.clear();
+        self.held_back.clear();
         match ask.work {
             Work::Lrp { process, .. } => {
                 self.starting += 1;

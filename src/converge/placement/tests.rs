@@ -169,6 +169,22 @@ fn the_limit_is_no_excuse_for_what_no_cell_can_take() {
 }
 
 #[test]
+fn the_limit_is_told_only_while_there_is_room() {
+    let mut cells = [Cell::new("a", "z")];
+    cells[0].room.starting = 1;
+    cells[0].room.containers = 1;
+    let knobs = Knobs {
+        starting_container_count_maximum: 1,
+        ..Knobs::default()
+    };
+    let task = Work::Task(Key::new("default", "t"));
+    let works = [lrp("web", 0), lrp("api", 0), task, lrp("web", 1)];
+    let full = "insufficient resources: containers";
+    let expected = [START_LIMIT, START_LIMIT, "a", full];
+    assert_eq!(placed(&cells, &works, knobs), expected);
+}
+
+#[test]
 fn what_a_cordoned_cell_runs_counts_for_its_zone() {
     let mut cells = [
         Cell::new("a1", "a"),
