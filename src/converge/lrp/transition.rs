@@ -14,13 +14,12 @@
 //! A running container beats a claim. Diego lets a Crashed record run again "with the same key", which it no longer
 //! has; its table for the rep lets any container run it, and so does this.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+mod controller;
+mod rep;
+
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{
-    ActualLRPState as State, ActualLRPStatus, EvacuatingInstance, PortMapping, SuspectInstance,
-};
-use crate::converge::crash::{self, Restart};
+use crate::api::{ActualLRPState as State, ActualLRPStatus, PortMapping};
 
 use super::StartReason;
 
@@ -176,9 +175,9 @@ pub fn apply(
             reason,
             keep,
             place,
-        } => place_again(status, *reason, *keep, place.as_ref(), now),
-        Verb::Promote { epoch } => promote(status, *epoch, now),
-        Verb::EvacuateSuspect => evacuate_suspect(status, now),
+        } => controller::place_again(status, *reason, *keep, place.as_ref(), now),
+        Verb::Promote { epoch } => controller::promote(status, *epoch, now),
+        Verb::EvacuateSuspect => controller::evacuate_suspect(status, now),
         Verb::RemoveSuspect => match &status.suspect {
             Some(_) => Ok(without_suspect(status)),
             None => Err(Refusal::CannotBeSuspect(describe(status))),
@@ -187,263 +186,21 @@ pub fn apply(
             Some(_) => Ok(without_evacuating(status)),
             None => Err(Refusal::CannotBeRemoved),
         },
-        Verb::Claim(instance) => claim(status, instance, now),
+        Verb::Claim(instance) => rep::claim(status, instance, now),
         Verb::Start {
             instance,
             address,
             ports,
-        } => start(status, instance, address, ports, now),
+        } => rep::start(status, instance, address, ports, now),
         Verb::Evacuate {
             instance,
             address,
             ports,
-        } => evacuate(status, instance, address, ports, now),
-        Verb::Crash { instance, reason } => crash(status, instance, reason, now),
+        } => rep::evacuate(status, instance, address, ports, now),
+        Verb::Crash { instance, reason } => rep::crash(status, instance, reason, now),
         Verb::GiveBack { instance, refused } => {
-            give_back(status, instance, refused.as_deref(), now)
+            rep::give_back(status, instance, refused.as_deref(), now)
         }
-    }
-}
-
-fn place_again(
-    status: &ActualLRPStatus,
-    reason: StartReason,
-    keep: Keep,
-    place: Result<&Instance, &String>,
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    let (suspect, evacuating) = match (keep, status.state) {
-        (Keep::Nothing, State::Unclaimed | State::Claimed | State::Running | State::Crashed) => {
-            (status.suspect.clone(), status.evacuating.clone())
-        }
-        (Keep::Suspect, State::Claimed | State::Running) => {
-            (as_suspect(status, now), status.evacuating.clone())
-        }
-        (Keep::Suspect, State::Unclaimed | State::Crashed) => {
-            return Err(Refusal::CannotBeSuspect(describe(status)));
-        }
-        (Keep::Evacuating, State::Running) => (status.suspect.clone(), as_evacuating(status, now)),
-        (Keep::Evacuating, State::Unclaimed | State::Claimed | State::Crashed) => {
-            return Err(Refusal::CannotBeEvacuated(describe(status)));
-        }
-    };
-    let waits_already = status.state == State::Unclaimed && status.cell_name.is_none();
-    Ok(ActualLRPStatus {
-        // An instance that goes on waiting waits since it began to.
-        state_transition_time: match &status.state_transition_time {
-            Some(time) if waits_already && place.is_err() => Some(time.clone()),
-            Some(_) | None => Some(MicroTime(now)),
-        },
-        cell_name: place.ok().map(|place| place.cell.clone()),
-        cell_epoch: place.ok().map(|place| place.epoch),
-        instance_guid: place.ok().map(|place| place.guid.clone()),
-        placement_error: place.err().map(|error| clip(error)),
-        start_reason: Some(reason.as_str().into()),
-        suspect,
-        evacuating,
-        ..unclaimed(status)
-    })
-}
-
-fn promote(
-    status: &ActualLRPStatus,
-    epoch: i64,
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    let Some(suspect) = status.suspect.clone() else {
-        return Err(Refusal::CannotBeSuspect(describe(status)));
-    };
-    check_epoch(&suspect.cell_name, epoch, suspect.cell_epoch)?;
-    Ok(ActualLRPStatus {
-        state: suspect.state,
-        cell_name: Some(suspect.cell_name),
-        cell_epoch: Some(epoch),
-        instance_guid: Some(suspect.instance_guid),
-        address: suspect.address,
-        ports: suspect.ports,
-        state_transition_time: Some(MicroTime(now)),
-        suspect: None,
-        rejection_count: None,
-        ..unclaimed(status)
-    })
-}
-
-fn evacuate_suspect(status: &ActualLRPStatus, now: Timestamp) -> Result<ActualLRPStatus, Refusal> {
-    match (&status.suspect, &status.evacuating) {
-        (None, _) => Err(Refusal::CannotBeSuspect(describe(status))),
-        // Another Cell evacuates the slot already ("already evacuated by a different cell").
-        (Some(_), Some(_)) => Err(Refusal::CannotBeEvacuated(describe(status))),
-        (Some(suspect), None) if suspect.state != State::Running => {
-            Err(Refusal::CannotBeEvacuated(describe(status)))
-        }
-        (Some(suspect), None) => Ok(ActualLRPStatus {
-            evacuating: Some(EvacuatingInstance {
-                cell_name: suspect.cell_name.clone(),
-                cell_epoch: suspect.cell_epoch,
-                instance_guid: suspect.instance_guid.clone(),
-                since: Some(MicroTime(now)),
-                address: suspect.address.clone(),
-                ports: suspect.ports.clone(),
-            }),
-            ..without_suspect(status)
-        }),
-    }
-}
-
-fn claim(
-    status: &ActualLRPStatus,
-    instance: &Instance,
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    match (role(status, instance)?, status.state) {
-        (Role::Ordinary, State::Claimed) => Ok(status.clone()),
-        (Role::Ordinary, State::Unclaimed | State::Running) => Ok(ActualLRPStatus {
-            state: State::Claimed,
-            cell_epoch: Some(instance.epoch),
-            state_transition_time: Some(MicroTime(now)),
-            address: None,
-            ports: Vec::new(),
-            placement_error: None,
-            ..status.clone()
-        }),
-        (Role::Suspect, _) => Err(Refusal::Kept("Suspect")),
-        (Role::Evacuating, _) => Err(Refusal::Kept("Evacuating")),
-        (Role::Ordinary, State::Crashed) | (Role::Stranger, _) => {
-            Err(Refusal::CannotBeClaimed(describe(status)))
-        }
-    }
-}
-
-fn start(
-    status: &ActualLRPStatus,
-    instance: &Instance,
-    address: &str,
-    ports: &[PortMapping],
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    match (role(status, instance)?, status.state) {
-        (Role::Suspect, _) => return Err(Refusal::Kept("Suspect")),
-        (Role::Evacuating, _) => return Err(Refusal::Kept("Evacuating")),
-        (Role::Stranger, State::Running) => return Err(Refusal::CannotBeStarted(describe(status))),
-        (Role::Ordinary, _)
-        | (Role::Stranger, State::Unclaimed | State::Claimed | State::Crashed) => {}
-    }
-    let told_already = status.state == State::Running
-        && status.address.as_deref() == Some(address)
-        && status.ports == ports;
-    Ok(ActualLRPStatus {
-        state: State::Running,
-        cell_name: Some(instance.cell.clone()),
-        cell_epoch: Some(instance.epoch),
-        instance_guid: Some(instance.guid.clone()),
-        state_transition_time: match &status.state_transition_time {
-            Some(time) if told_already => Some(time.clone()),
-            Some(_) | None => Some(MicroTime(now)),
-        },
-        address: Some(address.to_owned()),
-        ports: ports.to_vec(),
-        placement_error: None,
-        rejection_count: None,
-        next_restart_time: None,
-        suspect: None,
-        evacuating: None,
-        ..status.clone()
-    })
-}
-
-fn evacuate(
-    status: &ActualLRPStatus,
-    instance: &Instance,
-    address: &str,
-    ports: &[PortMapping],
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    match (role(status, instance)?, status.state, &status.evacuating) {
-        (Role::Evacuating, _, _) => Ok(status.clone()),
-        (Role::Stranger, State::Unclaimed | State::Claimed, None) => Ok(ActualLRPStatus {
-            evacuating: Some(EvacuatingInstance {
-                cell_name: instance.cell.clone(),
-                cell_epoch: instance.epoch,
-                instance_guid: instance.guid.clone(),
-                since: Some(MicroTime(now)),
-                address: Some(address.to_owned()),
-                ports: ports.to_vec(),
-            }),
-            ..status.clone()
-        }),
-        (Role::Suspect, _, _) => Err(Refusal::Kept("Suspect")),
-        (Role::Stranger, State::Running | State::Crashed, _)
-        | (Role::Stranger, _, Some(_))
-        | (Role::Ordinary, _, _) => Err(Refusal::CannotBeEvacuated(describe(status))),
-    }
-}
-
-/// Restarted at once it is Unclaimed, and never Crashed: an instance that only waits for the auction is not in the
-/// list of those that crash.
-fn crash(
-    status: &ActualLRPStatus,
-    instance: &Instance,
-    reason: &str,
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    match (role(status, instance)?, status.state) {
-        (Role::Suspect, _) => return Ok(without_suspect(status)),
-        (Role::Evacuating, _) => return Ok(without_evacuating(status)),
-        (Role::Stranger, _) | (Role::Ordinary, State::Unclaimed | State::Crashed) => {
-            return Err(Refusal::CannotBeCrashed(describe(status)));
-        }
-        (Role::Ordinary, State::Claimed | State::Running) => {}
-    }
-    let ran_since = status
-        .state_transition_time
-        .as_ref()
-        .filter(|_| status.state == State::Running)
-        .map(|time| time.0);
-    let count = crash::count_after(status.crash_count.unwrap_or(0), ran_since, now);
-    let (state, next_restart, start_reason) = match crash::next_restart(count, now) {
-        Restart::At(time) if time <= now => (
-            State::Unclaimed,
-            None,
-            Some(StartReason::CrashedInstance.as_str().to_owned()),
-        ),
-        Restart::At(time) => (
-            State::Crashed,
-            Some(MicroTime(time)),
-            status.start_reason.clone(),
-        ),
-        Restart::Never => (State::Crashed, None, status.start_reason.clone()),
-    };
-    Ok(ActualLRPStatus {
-        state,
-        state_transition_time: Some(MicroTime(now)),
-        next_restart_time: next_restart,
-        crash_count: Some(count),
-        crash_reason: Some(clip(reason)),
-        last_crash_time: Some(MicroTime(now)),
-        start_reason,
-        ..unclaimed(status)
-    })
-}
-
-fn give_back(
-    status: &ActualLRPStatus,
-    instance: &Instance,
-    refused: Option<&str>,
-    now: Timestamp,
-) -> Result<ActualLRPStatus, Refusal> {
-    match role(status, instance)? {
-        Role::Suspect => Ok(without_suspect(status)),
-        Role::Evacuating => Ok(without_evacuating(status)),
-        Role::Stranger => Err(Refusal::CannotBeUnclaimed(describe(status))),
-        Role::Ordinary => Ok(ActualLRPStatus {
-            state_transition_time: Some(MicroTime(now)),
-            placement_error: refused.map(clip),
-            rejection_count: match refused {
-                Some(_) => Some(status.rejection_count.unwrap_or(0).saturating_add(1)),
-                None => status.rejection_count,
-            },
-            ..unclaimed(status)
-        }),
     }
 }
 
@@ -474,29 +231,6 @@ fn without_evacuating(status: &ActualLRPStatus) -> ActualLRPStatus {
         evacuating: None,
         ..status.clone()
     }
-}
-
-fn as_suspect(status: &ActualLRPStatus, now: Timestamp) -> Option<SuspectInstance> {
-    Some(SuspectInstance {
-        cell_name: status.cell_name.clone()?,
-        cell_epoch: status.cell_epoch.unwrap_or(0),
-        instance_guid: status.instance_guid.clone()?,
-        state: status.state,
-        since: Some(MicroTime(now)),
-        address: status.address.clone(),
-        ports: status.ports.clone(),
-    })
-}
-
-fn as_evacuating(status: &ActualLRPStatus, now: Timestamp) -> Option<EvacuatingInstance> {
-    Some(EvacuatingInstance {
-        cell_name: status.cell_name.clone()?,
-        cell_epoch: status.cell_epoch.unwrap_or(0),
-        instance_guid: status.instance_guid.clone()?,
-        since: Some(MicroTime(now)),
-        address: status.address.clone(),
-        ports: status.ports.clone(),
-    })
 }
 
 /// Which instance of the record speaks. One that speaks under an epoch before the record's is not listened to.
@@ -547,5 +281,4 @@ fn clip(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "transition_tests.rs"]
 mod tests;

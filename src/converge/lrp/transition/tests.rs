@@ -1,4 +1,7 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
 use super::*;
+use crate::api::{EvacuatingInstance, SuspectInstance};
 
 const NOW: i64 = 10_000;
 
