@@ -16,6 +16,10 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::metrics::{ClientMetrics, RequestLabel, VerbLabel};
 
+pub mod gate;
+
+use gate::{Gate, Refused};
+
 /// How long one call to the API server may take. kube itself never gives up on a read; the recovery budget
 /// is five seconds, and a call that took all of it is better made again.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -121,6 +125,18 @@ pub async fn config(args: &KubeArgs) -> Result<Config, ConnectError> {
 /// # Errors
 /// When the configuration can't be turned into a client.
 pub fn build(config: &Config, metrics: &ClientMetrics) -> Result<Client, ConnectError> {
+    build_gated(config, metrics, &Gate::always_open())
+}
+
+/// The same, for a program that may only write while `gate` is open.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_gated(
+    config: &Config,
+    metrics: &ClientMetrics,
+    gate: &Gate,
+) -> Result<Client, ConnectError> {
     let wrong = |error: &dyn std::fmt::Display| ConnectError::Config(error.to_string());
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let measure = MeasureLayer {
@@ -130,7 +146,7 @@ pub fn build(config: &Config, metrics: &ClientMetrics) -> Result<Client, Connect
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         // Rare, and left to kube, by HTTP/1.1.
         let builder = ClientBuilder::try_from(config.clone()).map_err(|error| wrong(&error))?;
-        return Ok(builder.with_layer(&measure).build());
+        return Ok(builder.with_layer(&measure).with_layer(gate).build());
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -153,6 +169,7 @@ pub fn build(config: &Config, metrics: &ClientMetrics) -> Result<Client, Connect
         .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .build::<_, Body>(connector);
     let service = ServiceBuilder::new()
+        .layer(gate.clone())
         .layer(measure)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(|error| wrong(&error))?)
@@ -262,10 +279,24 @@ impl CallError {
         matches!(self, CallError::Kube(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 405 | 413 | 415 | 422))
     }
 
+    /// It was never sent, since this program may not write now.
+    pub fn is_not_sent(&self) -> bool {
+        self.gate() == Some(Refused::NotSent)
+    }
+
+    /// Why the gate let it not through, or not to its end.
+    fn gate(&self) -> Option<Refused> {
+        match self {
+            CallError::Kube(kube::Error::Service(error)) => error.downcast_ref().copied(),
+            CallError::Kube(_) | CallError::Timeout => None,
+        }
+    }
+
     /// The label `outcome` of the metric of writes.
     pub fn outcome(&self) -> &'static str {
         match self {
             CallError::Timeout => "timeout",
+            error if error.gate().is_some() => "not_leading",
             error if error.is_conflict() => "conflict",
             CallError::Kube(_) => "error",
         }

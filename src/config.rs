@@ -12,9 +12,11 @@ use crate::presence::etcd::EtcdConfig;
 use crate::rep::supervise::Logs;
 use crate::telemetry::LogFormat;
 
+mod leader;
 mod rep;
 mod tasks;
 
+pub use leader::LeaderArgs;
 pub use rep::{ExecutorArg, RepArgs};
 pub use tasks::TaskArgs;
 
@@ -160,6 +162,9 @@ pub struct ControllerArgs {
     /// About Tasks.
     #[command(flatten)]
     pub tasks: TaskArgs,
+    /// About who leads.
+    #[command(flatten)]
+    pub leader: LeaderArgs,
     /// What one starting instance weighs in the auction; a Cell's resources, all used, weigh 1
     #[arg(long, env = "DIEGO_STARTING_CONTAINER_WEIGHT", value_name = "WEIGHT", default_value_t = 0.25, value_parser = weight, help_heading = "Auction")]
     pub starting_container_weight: f64,

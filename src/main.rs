@@ -54,6 +54,7 @@ fn run(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
 async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     let Stop { stop, hurry } = begin(&args.common)?;
     args.tasks.validate()?;
+    args.leader.validate()?;
     let servers = Servers::bind(&args.common).await?;
     let config = client::config(&args.common.kube).await?;
     let (ready, is_ready) = watch::channel(false);

@@ -200,7 +200,7 @@ pub const RECOVERED: [&str; 4] = ["placed", "waiting", "conflict", "error"];
 pub const CALLBACKS: [&str; 4] = ["delivered", "refused", "not_allowed", "unanswered"];
 
 /// Outcomes of `diego_writes_total`.
-pub const WRITES: [&str; 4] = ["written", "conflict", "error", "timeout"];
+pub const WRITES: [&str; 5] = ["written", "conflict", "error", "timeout", "not_leading"];
 
 /// Why a watch was restarted.
 pub const WATCH_RESTARTS: [&str; 4] = ["compacted", "error", "closed", "silent"];

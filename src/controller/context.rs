@@ -14,6 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::{Cell, DesiredLRP, Task};
+use crate::client::gate::Gate;
 use crate::converge::plan::{self, Plan, Rules, Scope};
 use crate::converge::world::{Key, Waiting, World};
 use crate::metrics::ControllerMetrics;
@@ -21,6 +22,7 @@ use crate::presence::{Presence, PresencePhase, PresenceStore};
 
 use super::callbacks::Callbacks;
 use super::events::{EventSink, Hold};
+use super::leader::Kept;
 use super::recovery::Loss;
 
 /// Assumed for a Cell whose presence was never seen: the TTL the design gives ("Faster Missing Cell Recovery").
@@ -64,6 +66,8 @@ pub struct Context {
     parts: Parts,
     /// The presence watch is heard.
     pub watch_heard: AtomicBool,
+    /// Losses seen while this controller did not lead.
+    pub kept: Kept,
     room: AtomicBool,
     started: Instant,
     trusted_since: Mutex<Instant>,
@@ -96,6 +100,8 @@ pub struct Parts {
     pub synced: watch::Receiver<bool>,
     /// Delivers the outcomes of Tasks.
     pub callbacks: Callbacks,
+    /// Open while this controller leads. Every write of the lanes passes it; nothing is planned while it is shut.
+    pub gate: Gate,
 }
 
 impl Deref for Context {
@@ -115,6 +121,7 @@ impl Context {
             started: Instant::now(),
             trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
+            kept: Kept::default(),
             room: AtomicBool::new(false),
             recovering: Mutex::default(),
             heard: Mutex::default(),
@@ -131,6 +138,11 @@ impl Context {
     pub fn plan(&self, scope: &Scope) -> Plan {
         let mut new_guid = || uuid::Uuid::new_v4().to_string();
         self.world(|world| plan::plan(world, scope, &self.rules, Timestamp::now(), &mut new_guid))
+    }
+
+    /// Whether this controller leads now.
+    pub fn leading(&self) -> bool {
+        self.gate.is_open()
     }
 
     /// Waits until all kinds were listed.

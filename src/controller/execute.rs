@@ -37,7 +37,7 @@ pub struct Tally {
     pub unfinished: u32,
 }
 
-/// Plans and writes until nothing in `scope` is left to do. Returns what was done, and when to look again.
+/// Plans and writes until nothing in `scope` is left to do, or this controller does not lead any more. Returns what was done, and when to look again.
 /// `first` is set when the first write has succeeded.
 pub async fn converge(
     context: &Arc<Context>,
@@ -48,6 +48,9 @@ pub async fn converge(
     let mut tally = Tally::default();
     let mut recheck = None;
     for attempt in 0..ATTEMPTS {
+        if !context.leading() {
+            break;
+        }
         let plan = context.plan(scope);
         recheck = plan.recheck;
         for (key, refusal) in &plan.refused {

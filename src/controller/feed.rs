@@ -186,7 +186,7 @@ fn cell_object_gone(context: &Context, name: &str) {
 }
 
 /// A DesiredLRP is gone: the garbage collector takes its instances, unless they were orphaned on purpose.
-fn orphaned(context: &Arc<Context>, key: &Key) {
+pub fn orphaned(context: &Arc<Context>, key: &Key) {
     let (context, scope) = (context.clone(), Scope::Desired(key.clone()));
     tokio::spawn(async move {
         context.synced().await;

@@ -12,6 +12,7 @@ use crate::api::{ActualLRPState, CellState, TaskState};
 use crate::converge::world::World;
 
 use super::context::Context;
+use super::leader;
 
 /// Registers the gauges of the world.
 pub fn register(registry: &mut Registry, context: &Arc<Context>) {
@@ -47,6 +48,15 @@ impl Collector for Gauges {
             missing,
             extra,
         } = context.world(|world| count(world));
+        // Asked for now and not kept, so that it is true of a process that was frozen too.
+        let leads = ConstGauge::new(i64::from(context.leading()));
+        let mut metric = encoder.encode_descriptor(
+            "leader_election_master_status",
+            "1 while this controller leads, and without --leader-elect; 0 while it stands by",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        leads.encode(metric.encode_family(&[("name", leader::NAME)])?)?;
         by_state(&mut encoder, "diego_cells", "Cells, by state", cells)?;
         by_state(
             &mut encoder,

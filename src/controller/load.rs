@@ -18,6 +18,10 @@ pub async fn run(context: Arc<Context>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        // What has changed stays marked until this controller leads.
+        if !context.leading() {
+            continue;
+        }
         for name in context.world(|world| world.take_changed_loads()) {
             let written = ledger::write(&context, &context.slow.client, &name, |world, record| {
                 // Before the first verdict there is no status to complete.

@@ -11,6 +11,7 @@ mod events;
 mod execute;
 mod feed;
 mod gauges;
+pub mod leader;
 mod ledger;
 mod load;
 mod reconcile;
@@ -33,6 +34,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::callback::{Courier, LookUps};
+use crate::client::gate::Gate;
 use crate::client::{self, ConnectError};
 use crate::config::ControllerArgs;
 use crate::converge::plan::Rules;
@@ -44,6 +46,7 @@ use crate::presence::watcher;
 use callbacks::Callbacks;
 use context::{Context, Lane, Parts, Triggers};
 use feed::{Dirty, Listed};
+use leader::Election;
 
 /// Failed reconciles are looked at again after this long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -60,9 +63,14 @@ pub enum StartError {
     /// No presence store.
     #[error(transparent)]
     Presence(#[from] crate::presence::etcd::ConnectError),
+    /// No thread.
+    #[error(
+        "the thread of the leader election can't be started: {0}; raise the limit of processes"
+    )]
+    Thread(#[from] std::io::Error),
 }
 
-/// Runs the controller until `stop`. `ready` becomes true when all kinds are listed.
+/// Runs the controller until `stop`. `ready` becomes true when all kinds are listed, whoever leads.
 ///
 /// # Errors
 /// When the API server or the presence store can't be reached at the start, or the CRDs are missing.
@@ -75,8 +83,12 @@ pub async fn run(
 ) -> Result<impl Future<Output = ()> + use<>, StartError> {
     let metrics = ControllerMetrics::new(registry);
     let client_metrics = ClientMetrics::new(registry);
-    let slow = client::build(config, &client_metrics)?;
-    let fast = client::build(config, &client_metrics)?;
+    let gate = match args.leader.leader_elect {
+        true => Gate::new_shut(),
+        false => Gate::always_open(),
+    };
+    let slow = client::build_gated(config, &client_metrics, &gate)?;
+    let fast = client::build_gated(config, &client_metrics, &gate)?;
     client::check(config, &slow).await?;
     let store = Arc::new(EtcdStore::connect(args.common.etcd()).await?);
 
@@ -113,8 +125,26 @@ pub async fn run(
         },
         synced,
         callbacks,
+        gate: gate.clone(),
     });
     gauges::register(registry, &context);
+    let (began, terms) = watch::channel(0);
+    // Cancelled when the lanes have stopped, so that nobody follows while they still write.
+    let leave = CancellationToken::new();
+    let left = if args.leader.leader_elect {
+        let namespace = args.leader.namespace.clone();
+        let election = Election {
+            config: config.clone(),
+            metrics: client_metrics,
+            namespace: namespace.unwrap_or_else(|| config.default_namespace.clone()),
+            timing: args.leader.timing(),
+            gate,
+            terms: began,
+        };
+        leader::start(election, ready.subscribe(), leave.clone())?
+    } else {
+        leave.clone()
+    };
     let args = args.clone();
     // Outlives `stop`: the lanes work on while deliveries come to their end.
     let over = CancellationToken::new();
@@ -140,6 +170,7 @@ pub async fn run(
         ));
         tasks.spawn(feed::flush(context.clone(), dirty.clone()));
         tasks.spawn(load::run(context.clone()));
+        tasks.spawn(leader::terms(context.clone(), terms));
         tokio::spawn(feed::sweep_orphans(context.clone()));
 
         let cells = feed::cells(&context, &slow, &listed);
@@ -180,9 +211,12 @@ pub async fn run(
                 // A lane that ended can't be started again from here; the process is.
                 tracing::error!(?ended, "a part of the controller ended");
             }
+            () = left.cancelled() => tracing::error!("the leader election ended"),
         }
         over.cancel();
         tasks.shutdown().await;
+        leave.cancel();
+        left.cancelled().await;
     })
 }
 

@@ -41,12 +41,16 @@ pub enum Error {
     Unfinished(u32),
 }
 
-/// Runs one reconcile and measures it.
+/// Runs one reconcile, if this controller leads, and measures it.
 pub async fn measured(
     context: &Context,
     controller: &'static str,
     reconcile: impl Future<Output = Result<Action, Error>>,
 ) -> Result<Action, Error> {
+    if !context.leading() {
+        // Everything is looked at when this controller begins to lead.
+        return Ok(Action::await_change());
+    }
     let label = ControllerLabel { controller };
     let workers = context.metrics.active_workers.get_or_create(&label).clone();
     workers.inc();

@@ -46,6 +46,7 @@ pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent
     while let Some(event) = events.recv().await {
         match event {
             PresenceEvent::Held(presence) => {
+                context.kept.forget(&presence.cell);
                 context.heard(&presence);
                 context.wake_cell(&presence.cell);
             }
@@ -104,6 +105,13 @@ fn gone(context: &Arc<Context>, departure: &Departure) {
 /// Handles one presence that is gone, and what else is noticed of that Cell meanwhile.
 pub async fn recover(context: &Arc<Context>, loss: Loss) {
     context.synced().await;
+    if context.kept.keep(&context.gate, &loss) {
+        tracing::debug!(
+            cell = loss.cell,
+            "a presence is gone; the leader acts on it"
+        );
+        return;
+    }
     let Some(mut claim) = context.begin_recovery(loss.clone()) else {
         return;
     };
@@ -154,6 +162,9 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
     let mut pause = Duration::from_millis(20);
     let mut warned = false;
     loop {
+        if context.kept.keep(&context.gate, loss) {
+            return Outcome::Nothing;
+        }
         let problem = match try_verdict(context, loss).await {
             Ok(outcome) => return outcome,
             Err(problem) => problem,

@@ -35,6 +35,26 @@ pub struct Controller {
     health_port: u16,
 }
 
+impl Controller {
+    /// Its metrics page.
+    pub async fn metrics(&self) -> Result<String, Failure> {
+        let address = format!("127.0.0.1:{}", self.metrics_port);
+        let answer = http::get(&address, "/metrics", Duration::from_secs(5)).await;
+        Ok(answer.ok_or("the controller serves no metrics")?.1)
+    }
+
+    /// One of its metrics.
+    pub async fn metric(&self, series: &str) -> Result<f64, Failure> {
+        let text = self.metrics().await?;
+        http::metric(&text, series).ok_or_else(|| format!("there is no metric {series}").into())
+    }
+
+    /// Whether its probe says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        is_ready(self.health_port).await
+    }
+}
+
 /// Everything.
 pub struct Site {
     // Dropped in this order: the programs before the servers they talk to.
@@ -147,18 +167,38 @@ impl Site {
         endpoints: &str,
         extra: &[&str],
     ) -> Result<(), Failure> {
+        let controller = self.new_controller("controller", endpoints, extra).await?;
+        self.controller = Some(controller);
+        Ok(())
+    }
+
+    /// Another controller beside the site's own, if it has one; `name` is that of its log.
+    pub async fn another_controller(
+        &self,
+        name: &str,
+        extra: &[&str],
+    ) -> Result<Controller, Failure> {
+        let endpoints = self.etcd.endpoints().join(",");
+        self.new_controller(name, &endpoints, extra).await
+    }
+
+    async fn new_controller(
+        &self,
+        name: &str,
+        endpoints: &str,
+        extra: &[&str],
+    ) -> Result<Controller, Failure> {
         let (metrics_port, health_port) =
             (local_cluster::free_port()?, local_cluster::free_port()?);
         let mut args = common_args("controller", endpoints, metrics_port, health_port);
         args.extend(extra.iter().map(|arg| (*arg).to_owned()));
-        let process = self.start_program("controller", &args)?;
+        let process = self.start_program(name, &args)?;
         process.ready(START, || is_ready(health_port)).await?;
-        self.controller = Some(Controller {
+        Ok(Controller {
             process,
             metrics_port,
             health_port,
-        });
-        Ok(())
+        })
     }
 
     /// The controller.
@@ -368,9 +408,7 @@ impl Site {
 
     /// The controller's metrics page.
     pub async fn metrics(&self) -> Result<String, Failure> {
-        let address = format!("127.0.0.1:{}", self.controller().metrics_port);
-        let answer = http::get(&address, "/metrics", Duration::from_secs(5)).await;
-        Ok(answer.ok_or("the controller serves no metrics")?.1)
+        self.controller().metrics().await
     }
 
     /// Where the controller serves its metrics.
@@ -391,8 +429,7 @@ impl Site {
 
     /// One metric of the controller.
     pub async fn metric(&self, series: &str) -> Result<f64, Failure> {
-        let text = self.metrics().await?;
-        http::metric(&text, series).ok_or_else(|| format!("there is no metric {series}").into())
+        self.controller().metric(series).await
     }
 
     /// The Cells.

@@ -68,6 +68,10 @@ async fn wrong_values_name_flag_value_and_remedy() -> Result<(), Failure> {
         "at least",
     ];
     assert_ends_with(&output, &words);
+    let deadline = ["controller", "--leader-elect-renew-deadline-seconds", "5"];
+    let output = diego(&deadline, None).await?;
+    let words = ["--leader-elect-renew-deadline-seconds 5", "at most 1.6"];
+    assert_ends_with(&output, &words);
     let output = diego(&["controller", "--etcd-cert", "a.pem"], None).await?;
     assert_ends_with(&output, &["--etcd-key"]);
     Ok(())

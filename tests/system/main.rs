@@ -13,6 +13,7 @@ mod histories;
 mod input;
 mod joining;
 mod kubectl;
+mod leader;
 mod lost_cell;
 mod observer;
 mod probes;

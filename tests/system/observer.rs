@@ -210,6 +210,10 @@ where
 {
     let mut events = watcher(Api::<K>::all(client), watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
+        if event.is_err() {
+            // The API server is away, or gone with the test.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         if let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event {
             let mut seen = seen.lock().expect("not poisoned");
             let name = format!("{} {}", K::kind(&()), object.name_any());

@@ -147,7 +147,8 @@ pub fn crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
     let crashed = now.status.last_crash_time.is_some()
         && now.status.last_crash_time != known.status.last_crash_time
         && now.version.uid == known.version.uid;
-    if !crashed {
+    // The leader tells of it.
+    if !crashed || !context.leading() {
         return;
     }
     context.metrics.crashes.inc();

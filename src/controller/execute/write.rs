@@ -211,15 +211,19 @@ async fn settle_lrp(
             Ok(())
         }
         Err(error) => {
-            let live = bounded(api.get_opt(&key.name)).await;
+            // What was not sent changed nothing; a leader that was deposed must not ask for all it had planned.
+            let live = match error.is_not_sent() {
+                true => None,
+                false => bounded(api.get_opt(&key.name)).await.ok(),
+            };
             let known = context.world(|world| world.lrp(key).cloned());
             // What made the write fail may have been a crash; the watch then brings no news of it.
-            if let (Some(known), Ok(Some(live))) = (&known, &live) {
+            if let (Some(known), Some(Some(live))) = (&known, &live) {
                 tell::crash(context, key, known, &convert::lrp(live));
             }
             context.world(|world| match live {
-                Ok(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),
-                Err(_) => {
+                Some(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),
+                None => {
                     let record = known.and_then(|known| match before {
                         Some((version, status)) => Some(Lrp {
                             version: version.clone(),
@@ -248,6 +252,7 @@ async fn settle_task(
 ) {
     let live = match result {
         Ok(stored) => Some(stored.clone()),
+        Err(error) if error.is_not_sent() => None,
         Err(_) => bounded(api.get_opt(&key.name)).await.ok(),
     };
     context.world(|world| {
