@@ -203,3 +203,36 @@ pub struct EvacuatingInstance {
     #[schemars(schema_with = "schema::ports")]
     pub ports: Vec<PortMapping>,
 }
+
+/// One of the instances that a slot names: the ordinary, the suspect or the evacuating one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// The Cell it is on.
+    pub cell: &'a str,
+    /// The Cell's epoch under which it is recorded.
+    pub epoch: Option<i64>,
+    /// Its guid.
+    pub guid: Option<&'a str>,
+}
+
+impl ActualLRPStatus {
+    /// The instances that are on a Cell, the ordinary one first.
+    pub fn named(&self) -> impl Iterator<Item = Named<'_>> {
+        let ordinary = self.cell_name.as_deref().map(|cell| Named {
+            cell,
+            epoch: self.cell_epoch,
+            guid: self.instance_guid.as_deref(),
+        });
+        let suspect = self.suspect.as_ref().map(|one| Named {
+            cell: &one.cell_name,
+            epoch: Some(one.cell_epoch),
+            guid: Some(&one.instance_guid),
+        });
+        let evacuating = self.evacuating.as_ref().map(|one| Named {
+            cell: &one.cell_name,
+            epoch: Some(one.cell_epoch),
+            guid: Some(&one.instance_guid),
+        });
+        [ordinary, suspect, evacuating].into_iter().flatten()
+    }
+}

@@ -37,8 +37,8 @@ pub struct Tally {
     pub unfinished: u32,
 }
 
-/// Plans and writes until nothing in `scope` is left to do, or this controller does not lead any more. Returns what was done, and when to look again.
-/// `first` is set when the first write has succeeded.
+/// Plans and writes until nothing in `scope` is left to do, or this controller does not lead any more. Returns what was
+/// done, and when to look again. `first` is set when the first write has succeeded.
 pub async fn converge(
     context: &Arc<Context>,
     lane: &Lane,
@@ -54,10 +54,7 @@ pub async fn converge(
         let plan = context.plan(scope);
         recheck = plan.recheck;
         for (key, refusal) in &plan.refused {
-            tracing::error!(record = %key, %refusal, "a change was decided that may not be: please report this");
-        }
-        for (key, refusal) in &plan.refused_tasks {
-            tracing::error!(record = %key, %refusal, "a change was decided that may not be: please report this");
+            tracing::error!(record = %key, refusal, "a change was decided that may not be: please report this");
         }
         for key in &plan.callbacks {
             callbacks::begin(context, key);

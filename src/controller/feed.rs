@@ -307,15 +307,21 @@ fn put_lrp(context: &Context, dirty: &Dirty, object: &ActualLRP) {
     let record = convert::lrp(object);
     let process = Key::new(&*key.namespace, &*record.process);
     let (state, cell) = (record.status.state, record.status.cell_name.clone());
-    let known = context.world(|world| {
-        let known = world.lrp(&key).cloned();
-        world.put_lrp(&key, record.clone()).then_some(known)?
-    });
-    if let Some(known) = &known {
-        tell::crash(context, &key, known, &record);
-        if known.status.cell_name.is_some() && cell.is_none() {
-            context.note_room();
+    let (crashed, freed) = context.world(|world| {
+        let known = world.lrp(&key);
+        let crash = known.is_some_and(|known| tell::is_crash(known, &record));
+        let crashed = crash.then(|| record.clone());
+        let freed = known.is_some_and(|known| known.status.cell_name.is_some() && cell.is_none());
+        match world.put_lrp(&key, record) {
+            true => (crashed, freed),
+            false => (None, false),
         }
+    });
+    if let Some(crashed) = crashed {
+        tell::crash(context, &key, &crashed);
+    }
+    if freed {
+        context.note_room();
     }
     if state == ActualLRPState::Running
         && let Some(cell) = &cell

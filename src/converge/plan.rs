@@ -10,7 +10,6 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::{ActualLRPStatus, TaskStatus};
 
 use super::lrp::StartReason;
-use super::lrp::transition::Refusal;
 use super::placement::Knobs;
 use super::task::{self, DeleteReason, FailureKind};
 use super::world::{Key, Version, World};
@@ -211,9 +210,7 @@ pub struct Plan {
     /// Cells that records name and that have no ledger: their presence must be read before anything is done.
     pub unknown_cells: BTreeSet<String>,
     /// Changes that were decided and may not be: a fault in the rules, to be told.
-    pub refused: Vec<(Key, Refusal)>,
-    /// The same for Tasks.
-    pub refused_tasks: Vec<(Key, task::transition::Refusal)>,
+    pub refused: Vec<(Key, String)>,
     /// Tasks whose completion callback is due.
     pub callbacks: BTreeSet<Key>,
 }

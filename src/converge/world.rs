@@ -369,24 +369,16 @@ impl World {
         };
         let lrps = load.lrps.iter().filter_map(|key| self.lrp(key));
         let of_lrps = lrps.flat_map(|lrp| {
-            let status = &lrp.status;
-            let ordinary = status.cell_name.as_deref().zip(status.cell_epoch);
-            let suspect = status
-                .suspect
-                .as_ref()
-                .map(|one| (&*one.cell_name, one.cell_epoch));
-            let evacuating = status
-                .evacuating
-                .as_ref()
-                .map(|one| (&*one.cell_name, one.cell_epoch));
-            [ordinary, suspect, evacuating].into_iter().flatten()
+            let named = lrp.status.named().filter(|one| one.cell == cell);
+            named.filter_map(|one| one.epoch)
         });
         let of_tasks = load.tasks.iter().filter_map(|key| {
             let status = &self.task(key)?.status;
-            status.cell_name.as_deref().zip(status.cell_epoch)
+            status
+                .cell_epoch
+                .filter(|_| status.cell_name.as_deref() == Some(cell))
         });
-        let epochs = of_lrps.chain(of_tasks).filter(|(name, _)| *name == cell);
-        epochs.map(|(_, epoch)| epoch).max().unwrap_or(0)
+        of_lrps.chain(of_tasks).max().unwrap_or(0)
     }
 
     /// Whether the presence of the Cell must be read before anything is done about work recorded under `epoch`: it has

@@ -6,7 +6,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ActualLRP, Task, TaskState};
+use crate::api::{ActualLRP, ActualLRPStatus, Task, TaskState};
 
 pub use views::{Instance, differ, lrp_view, owner_of, task_view};
 
@@ -110,21 +110,8 @@ impl Record {
         match self {
             Record::Lrp(lrp) => {
                 let status = lrp.status.as_ref()?;
-                let suspect = status
-                    .suspect
-                    .iter()
-                    .map(|one| (&one.instance_guid, one.cell_epoch));
-                let evacuating = status
-                    .evacuating
-                    .iter()
-                    .map(|one| (&one.instance_guid, one.cell_epoch));
-                let beside = suspect.chain(evacuating).find(|(other, _)| *other == guid);
-                match beside {
-                    Some((_, epoch)) => Some(epoch),
-                    None => status
-                        .cell_epoch
-                        .filter(|_| status.instance_guid.as_deref() == Some(guid)),
-                }
+                let one = status.named().find(|one| one.guid == Some(guid))?;
+                one.epoch
             }
             Record::Task(task) => {
                 let status = task.status.as_ref()?;
@@ -137,35 +124,17 @@ impl Record {
 
     /// The instance guids this record has on a Cell, ordinary, suspect and evacuating.
     pub fn guids_on(&self, cell: &str) -> Vec<String> {
-        let named = |name: &Option<String>, guid: &Option<String>| {
-            guid.clone().filter(|_| name.as_deref() == Some(cell))
-        };
         match self {
             Record::Lrp(lrp) => {
-                let Some(status) = &lrp.status else {
-                    return Vec::new();
-                };
-                let ordinary = named(&status.cell_name, &status.instance_guid);
-                let suspect = status
-                    .suspect
-                    .iter()
-                    .map(|one| (&one.cell_name, &one.instance_guid));
-                let evacuating = status
-                    .evacuating
-                    .iter()
-                    .map(|one| (&one.cell_name, &one.instance_guid));
-                let others = suspect.chain(evacuating).filter(|(name, _)| *name == cell);
-                ordinary
-                    .into_iter()
-                    .chain(others.map(|(_, guid)| guid.clone()))
+                let named = lrp.status.iter().flat_map(ActualLRPStatus::named);
+                let here = named.filter(|one| one.cell == cell);
+                here.filter_map(|one| one.guid.map(ToOwned::to_owned))
                     .collect()
             }
             Record::Task(task) => {
-                let Some(status) = &task.status else {
-                    return Vec::new();
-                };
-                named(&status.cell_name, &status.instance_guid)
-                    .into_iter()
+                let status = task.status.iter();
+                let here = status.filter(|status| status.cell_name.as_deref() == Some(cell));
+                here.filter_map(|status| status.instance_guid.clone())
                     .collect()
             }
         }

@@ -79,14 +79,10 @@ impl Sim {
             recheck,
             unknown_cells,
             refused,
-            refused_tasks,
             ..
         } = plan;
         for (key, refusal) in refused {
             self.violated(format!("plan.refused: {key}: {refusal}"));
-        }
-        for (key, refusal) in refused_tasks {
-            self.violated(format!("plan.refused_tasks: {key}: {refusal}"));
         }
         let unknown: BTreeSet<String> = if self.grace(one) > 0 {
             BTreeSet::new()

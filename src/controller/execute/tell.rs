@@ -142,13 +142,17 @@ fn about_lrp(context: &Context, key: &Key) -> ObjectReference {
     reference("ActualLRP", Some(&key.namespace), &key.name, &uid)
 }
 
-/// A crash that was not known yet, of this very object.
-pub fn crash(context: &Context, key: &Key, known: &Lrp, now: &Lrp) {
-    let crashed = now.status.last_crash_time.is_some()
+/// Whether `now` tells of a crash that was not known yet, of this very object.
+pub fn is_crash(known: &Lrp, now: &Lrp) -> bool {
+    now.status.last_crash_time.is_some()
         && now.status.last_crash_time != known.status.last_crash_time
-        && now.version.uid == known.version.uid;
+        && now.version.uid == known.version.uid
+}
+
+/// Tells of a crash.
+pub fn crash(context: &Context, key: &Key, now: &Lrp) {
     // The leader tells of it.
-    if !crashed || !context.leading() {
+    if !context.leading() {
         return;
     }
     context.metrics.crashes.inc();

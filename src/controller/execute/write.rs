@@ -219,7 +219,10 @@ async fn settle_lrp(
             let known = context.world(|world| world.lrp(key).cloned());
             // What made the write fail may have been a crash; the watch then brings no news of it.
             if let (Some(known), Some(Some(live))) = (&known, &live) {
-                tell::crash(context, key, known, &convert::lrp(live));
+                let live = convert::lrp(live);
+                if tell::is_crash(known, &live) {
+                    tell::crash(context, key, &live);
+                }
             }
             context.world(|world| match live {
                 Some(live) => world.settle_lrp(key, live.as_ref().map(convert::lrp)),

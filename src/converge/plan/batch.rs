@@ -8,7 +8,7 @@ use crate::converge::demand::Demand;
 use crate::converge::life::{self, Life};
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::{Ask, Auction, Bidder, Knobs, Room, Work};
-use crate::converge::world::{CellRecord, Key, Load, Version, World};
+use crate::converge::world::{CellRecord, Key, Load, World};
 
 use super::{Plan, lrps, tasks};
 
@@ -19,8 +19,6 @@ pub(super) struct Wanted {
     pub(super) demand: Arc<Demand>,
     pub(super) reason: StartReason,
     pub(super) keep: Keep,
-    /// The record it was decided on; `None` for an index that does not exist yet.
-    pub(super) version: Option<Version>,
 }
 
 impl Wanted {

@@ -33,7 +33,6 @@ pub(super) fn missing_indices(world: &World, key: &Key, wanted: &mut Vec<Wanted>
             demand: demand.clone(),
             reason: StartReason::MissingInstance,
             keep: Keep::Nothing,
-            version: None,
         });
     }
 }
@@ -54,7 +53,7 @@ pub(super) fn decide(
     let desired = world.desired(&process);
     let act = lrp::decide(lrp, desired, &|cell, epoch| world.life(cell, epoch), now);
     note_unknown_cells(world, &lrp.status, plan);
-    let verb_and_change = match act {
+    let (verb, change) = match act {
         lrp::Act::Wait(until) => return plan.wait(until),
         lrp::Act::Place { reason, keep } => {
             if let Some(demand) = desired.and_then(|desired| desired.demand.as_ref().ok()) {
@@ -67,7 +66,6 @@ pub(super) fn decide(
                     demand: demand.clone(),
                     reason,
                     keep,
-                    version: Some(lrp.version.clone()),
                 });
             }
             return;
@@ -111,7 +109,6 @@ pub(super) fn decide(
         lrp::Act::DropSuspect => (Verb::RemoveSuspect, LrpChange::SuspectDropped),
         lrp::Act::DropEvacuating => (Verb::RemoveEvacuating, LrpChange::EvacuatingDropped),
     };
-    let (verb, change) = verb_and_change;
     write(world, key, &verb, change, now, plan);
 }
 
@@ -127,7 +124,7 @@ fn write(
     let Some(lrp) = world.lrp(key) else { return };
     let to = match transition::apply(&lrp.status, verb, now) {
         Ok(to) => to,
-        Err(refusal) => return plan.refused.push((key.clone(), refusal)),
+        Err(refusal) => return plan.refused.push((key.clone(), refusal.to_string())),
     };
     // Nothing new to say about an instance that waits already: no write, no hot loop.
     if to == lrp.status {
@@ -151,15 +148,11 @@ fn suspect_cell(status: &ActualLRPStatus) -> String {
 }
 
 fn note_unknown_cells(world: &World, status: &ActualLRPStatus, plan: &mut Plan) {
-    let named = [
-        (status.cell_name.as_deref()).map(|cell| (cell, status.cell_epoch)),
-        (status.suspect.as_ref()).map(|one| (&*one.cell_name, Some(one.cell_epoch))),
-        (status.evacuating.as_ref()).map(|one| (&*one.cell_name, Some(one.cell_epoch))),
-    ];
-    for (cell, epoch) in named.into_iter().flatten() {
-        if world.is_unknown(cell, epoch) {
-            plan.unknown_cells.insert(cell.to_owned());
-        }
+    for one in status
+        .named()
+        .filter(|one| world.is_unknown(one.cell, one.epoch))
+    {
+        plan.unknown_cells.insert(one.cell.to_owned());
     }
 }
 
@@ -188,7 +181,7 @@ pub(super) fn place(
         keep: wanted.keep,
         place,
     };
-    if wanted.version.is_some() {
+    if world.lrp(&wanted.key).is_some() {
         return write(world, &wanted.key, &verb, change, now, plan);
     }
     let Some(desired) = world.desired(process) else {
@@ -196,7 +189,7 @@ pub(super) fn place(
     };
     let status = match transition::apply(&ActualLRPStatus::default(), &verb, now) {
         Ok(status) => status,
-        Err(refusal) => return plan.refused.push((wanted.key.clone(), refusal)),
+        Err(refusal) => return plan.refused.push((wanted.key.clone(), refusal.to_string())),
     };
     let (owner, domain) = (desired.version.uid.clone(), desired.domain.clone());
     plan.writes.push(Write::CreateLrp {

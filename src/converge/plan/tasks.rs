@@ -39,7 +39,6 @@ pub(super) fn decide(
                     demand: demand.clone(),
                     reason: StartReason::MissingInstance,
                     keep: Keep::Nothing,
-                    version: Some(task.version.clone()),
                 });
             }
         }
@@ -143,7 +142,7 @@ fn write(
     let to = match transition::apply(&task.status, verb, task.version.generation, now) {
         Ok(to) => to,
         Err(refusal) => {
-            plan.refused_tasks.push((key.clone(), refusal));
+            plan.refused.push((key.clone(), refusal.to_string()));
             return;
         }
     };

@@ -21,9 +21,6 @@ pub fn plan(plan: &Plan) -> String {
     for (key, refusal) in &plan.refused {
         let _ = writeln!(text, "FAULT: {} decided and refused: {refusal}", key.name);
     }
-    for (key, refusal) in &plan.refused_tasks {
-        let _ = writeln!(text, "FAULT: {} decided and refused: {refusal}", key.name);
-    }
     if let Some(time) = plan.recheck {
         let _ = writeln!(text, "look again at {}", time.as_second());
     }

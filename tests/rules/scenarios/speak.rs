@@ -214,23 +214,9 @@ fn task_of(sandbox: &Sandbox, name: &str) -> Result<TaskRecord, String> {
 
 /// The guid that the record has on that Cell; one of its own where it has none there.
 fn known_guid(record: &Lrp, process: &str, index: i32, cell: &str) -> String {
-    let status = &record.status;
-    let ordinary = status
-        .instance_guid
-        .clone()
-        .filter(|_| status.cell_name.as_deref() == Some(cell));
-    let suspect = status
-        .suspect
-        .iter()
-        .map(|one| (&one.cell_name, &one.instance_guid));
-    let evacuating = status
-        .evacuating
-        .iter()
-        .map(|one| (&one.cell_name, &one.instance_guid));
-    let beside = suspect.chain(evacuating).find(|(name, _)| *name == cell);
-    ordinary
-        .or_else(|| beside.map(|(_, guid)| guid.clone()))
-        .unwrap_or_else(|| format!("{process}-{index}-on-{cell}"))
+    let there = record.status.named().find(|one| one.cell == cell);
+    let guid = there.and_then(|one| one.guid).map(ToOwned::to_owned);
+    guid.unwrap_or_else(|| format!("{process}-{index}-on-{cell}"))
 }
 
 fn lrp_object(key: &Key, record: &Lrp) -> ActualLRP {
