@@ -1,8 +1,21 @@
 #!/usr/bin/env bash
 # Makes a checkout ready: system packages that the build needs, and the servers of the local cluster.
 #
+#   setup.sh        what the build, the demo and all tests but the end-to-end ones need
+#   setup.sh e2e    also what real nodes need: containerd, kubelet, helm, buildah, and two small images; and what checks the chart
+#
 # Installs only what is missing, and says so; with nothing missing it is silent and done in a moment.
 set -euo pipefail
+
+e2e=
+case "$#:${1:-}" in
+0:) ;;
+1:e2e) e2e=yes ;;
+*)
+	echo "usage: setup.sh [e2e]" >&2
+	exit 2
+	;;
+esac
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -28,6 +41,31 @@ has openssl || missing+=(openssl)
 # setpriv starts the servers of the local cluster so that none is left behind; flock guards their build.
 has setpriv && has flock || missing+=(util-linux)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || missing+=(ca-certificates)
+# Whether busybox is there and runs in an image that has nothing else.
+static_busybox() {
+	has busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1
+}
+if [ -n "$e2e" ]; then
+	# Often only root's PATH has these directories.
+	PATH=$PATH:/usr/sbin:/sbin
+	# containerd, with its ctr, and runc start the nodes' containers; the plugins connect them, iptables their Services.
+	has containerd && has ctr || missing+=(containerd)
+	has runc || missing+=(runc)
+	cni=
+	for dir in /usr/lib/cni /opt/cni/bin /usr/libexec/cni /usr/local/libexec/cni; do
+		[ ! -e "$dir/bridge" ] || cni=$dir
+	done
+	[ -n "$cni" ] || missing+=(containernetworking-plugins)
+	has iptables || missing+=(iptables)
+	has ip || missing+=(iproute2)
+	has unshare && has nsenter || missing+=(util-linux)
+	# Images: buildah builds them, musl-gcc helps with a static binary of ours, busybox is all that the test's Pods run.
+	has buildah || missing+=(buildah)
+	has musl-gcc || missing+=(musl-tools)
+	static_busybox || missing+=(busybox-static)
+	# The chart's alerts are checked by promtool.
+	has promtool || missing+=(prometheus)
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
 	if ! has apt-get; then
@@ -44,8 +82,10 @@ if [ ${#missing[@]} -gt 0 ]; then
 		as_root=(sudo)
 	fi
 	echo "Installing ${missing[*]}."
-	"${as_root[@]}" apt-get update -q
-	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+	# Somebody else may be installing: their turn first.
+	apt=(apt-get -o DPkg::Lock::Timeout=300)
+	"${as_root[@]}" "${apt[@]}" update -q
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -q -y --no-install-recommends "${missing[@]}"
 fi
 
 # --- Rust --------------------------------------------------------------------------------------------------------------------
@@ -62,20 +102,28 @@ given() {
 	[ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/$1" ] || has "$1"
 }
 
+servers=(etcd etcdctl kube-apiserver kube-controller-manager kubectl)
+if [ -n "$e2e" ]; then
+	servers+=(kube-scheduler kubelet kube-proxy helm)
+fi
 build=()
-for server in etcd etcdctl kube-apiserver kube-controller-manager kubectl; do
+for server in "${servers[@]}"; do
 	given "$server" || build+=("$server")
 done
 # An old kubectl on PATH does not fit the servers that are built here.
 if [[ " ${build[*]} " == *" kube-apiserver "* && " ${build[*]} " != *" kubectl "* ]]; then
 	build+=(kubectl)
 fi
-if [ ${#build[@]} -eq 0 ]; then
-	exit 0
+tools=${DIEGO_TOOLS_DIR:-$root/.tools/bin}
+if [ ${#build[@]} -gt 0 ]; then
+	if ! has go && [ -z "$e2e" ] && given etcd && given kube-apiserver; then
+		# The usual set of KUBEBUILDER_ASSETS, enough for clusters without garbage collection.
+		echo "setup.sh: without Go, these cannot be built: ${build[*]}. Tests that need them will fail." >&2
+		exit 0
+	fi
+	"$root/tests/cluster/tools/build.sh" "$tools" "${build[@]}"
 fi
-if ! has go && given etcd && given kube-apiserver; then
-	# The usual set of KUBEBUILDER_ASSETS, enough for clusters without garbage collection.
-	echo "setup.sh: without Go, these cannot be built: ${build[*]}. Tests that need them will fail." >&2
-	exit 0
+if [ -n "$e2e" ]; then
+	"$root/tests/cluster/images/build.sh" "$tools/images"
+	"$root/tests/cluster/tools/chart/build.sh" "$tools"
 fi
-exec "$root/tests/cluster/tools/build.sh" "${DIEGO_TOOLS_DIR:-$root/.tools/bin}" "${build[@]}"

@@ -49,8 +49,21 @@ fn find(
         .find(|file| is_executable(file))
 }
 
+/// The archive of one of the images that `hack/setup.sh e2e` builds: `pause` or `test-app`.
+///
+/// # Errors
+/// [`Error::MissingImage`] when it is not there.
+pub fn image(name: &str) -> Result<PathBuf> {
+    let file = tools_dir().join("images").join(format!("{name}.oci.tar"));
+    if file.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::MissingImage(file))
+    }
+}
+
 /// Where `make setup` puts what it builds.
-fn tools_dir() -> PathBuf {
+pub(crate) fn tools_dir() -> PathBuf {
     match env::var_os("DIEGO_TOOLS_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         // This crate is tests/cluster of the checkout.
@@ -145,5 +158,7 @@ mod tests {
     fn a_missing_program_names_the_remedy() {
         let error = binary("no-such-server").unwrap_err();
         assert!(error.to_string().contains("run `make setup`"), "{error}");
+        let error = image("no-such-image").unwrap_err().to_string();
+        assert!(error.contains("run `hack/setup.sh e2e`"), "{error}");
     }
 }

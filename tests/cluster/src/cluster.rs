@@ -7,19 +7,20 @@ use crate::{
     http::TlsClient,
     kubeconfig::{Identity, token_file},
     pki::{self, Pki},
-    servers,
+    servers::{self, Place},
 };
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
     time::Duration,
 };
-use tokio::process::Command;
 
 /// The user behind [`LocalCluster::kubeconfig`], who may do everything.
 const ADMIN: &str = "admin";
 /// The user as which kube-controller-manager acts.
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+/// The user as which kube-scheduler acts, to whom RBAC gives what it needs.
+const SCHEDULER: &str = "system:kube-scheduler";
 /// The group to which the API server allows everything.
 const MASTERS: &str = "system:masters";
 
@@ -70,11 +71,14 @@ impl Default for Options {
 
 /// A running cluster. Dropping it stops all servers and removes all files, unless `DIEGO_KEEP_LOGS=1` is set.
 pub struct LocalCluster {
+    scheduler: Option<ServerProcess>,
     controllers: Option<ServerProcess>,
     apiserver: ServerProcess,
     etcd: Etcd,
     client: TlsClient,
+    place: Place,
     port: u16,
+    pki: Pki,
     /// User names with their kubeconfigs; the administrator's is the first.
     kubeconfigs: Vec<(String, PathBuf)>,
     // Last: it must not vanish under the servers.
@@ -89,6 +93,18 @@ impl LocalCluster {
     /// [`Error::MissingBinary`] when a server's binary is nowhere; [`Error::Exited`] or [`Error::NotReady`] with the end of the
     /// log when a server fails or takes longer than a minute; [`Error::Option`] for a user name that is taken.
     pub async fn start(options: Options) -> Result<Self> {
+        Self::start_at(options, Place::loopback()).await
+    }
+
+    /// The same at this place, which must be there already; with real nodes the scheduler and all controllers run.
+    pub(crate) async fn start_at(mut options: Options, place: Place) -> Result<Self> {
+        if place.nodes {
+            options.garbage_collection = true;
+            options.users.push(User {
+                name: SCHEDULER.to_owned(),
+                groups: Vec::new(),
+            });
+        }
         let identities = identities(&options)?;
         let manager = if options.garbage_collection {
             Some(binary("kube-controller-manager")?)
@@ -98,16 +114,22 @@ impl LocalCluster {
         let program = binary("kube-apiserver")?;
         let dir = ScratchDir::new()?;
         let path = dir.path();
-        let pki = Pki::new(path)?;
+        let pki = Pki::new(path, &[place.address, place.first_service])?;
         let tokens = pki::write(path, "tokens.csv", &token_file(&identities))?;
-        let client = TlsClient::new(pki.ca.clone(), &identities[0].token)?;
+        let client = TlsClient::new(pki.ca.clone(), &identities[0].token, place.address)?;
         let etcd = Etcd::start_in(options.etcd, path).await?;
 
         let mut tried = 1;
         let (apiserver, port) = loop {
             let port = free_port()?;
-            let mut args =
-                servers::apiserver(&pki, &etcd.endpoints(), &tokens, port, manager.is_some());
+            let mut args = servers::apiserver(
+                &pki,
+                &etcd.endpoints(),
+                &tokens,
+                port,
+                manager.is_some(),
+                &place,
+            );
             args.extend_from_slice(&options.apiserver_args);
             let process = ServerProcess::start(
                 "kube-apiserver",
@@ -131,27 +153,44 @@ impl LocalCluster {
             } else {
                 format!("kubeconfig-{i}")
             };
-            let text = identity.kubeconfig(&format!("https://127.0.0.1:{port}"), &pki.ca_pem);
+            let server = format!("https://{}:{port}", place.address);
+            let text = identity.kubeconfig(&server, &pki.ca_pem);
             kubeconfigs.push((identity.name.clone(), pki::write(path, &name, &text)?));
         }
 
         let mut cluster = Self {
+            scheduler: None,
             controllers: None,
             apiserver,
             etcd,
             client,
+            place,
             port,
+            pki,
             kubeconfigs,
             dir,
         };
         if let Some(program) = manager {
             cluster.start_controllers(&program).await?;
         }
+        if cluster.place.nodes {
+            let args = servers::scheduler(&cluster.kubeconfig_for(SCHEDULER)?);
+            let log = cluster.dir().join("kube-scheduler.log");
+            let program = binary("kube-scheduler")?;
+            cluster.scheduler = Some(ServerProcess::start(
+                "kube-scheduler",
+                &program,
+                &args,
+                &[],
+                &log,
+            )?);
+        }
         Ok(cluster)
     }
 
     async fn start_controllers(&mut self, program: &Path) -> Result<()> {
-        let args = servers::controller_manager(&self.kubeconfig_for(CONTROLLER_MANAGER)?);
+        let kubeconfig = self.kubeconfig_for(CONTROLLER_MANAGER)?;
+        let args = servers::controller_manager(&kubeconfig, &self.pki, &self.place);
         let log = self.dir().join("kube-controller-manager.log");
         let process = ServerProcess::start("kube-controller-manager", program, &args, &[], &log)?;
         let made = "/api/v1/namespaces/default/serviceaccounts/default";
@@ -178,9 +217,19 @@ impl LocalCluster {
             .ok_or_else(|| Error::UnknownUser(user.to_owned()))
     }
 
-    /// The API server's address, `https://127.0.0.1:port`; it survives restarts.
+    /// The API server's address, `https://address:port`; it survives restarts.
     pub fn server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("https://{}:{}", self.place.address, self.port)
+    }
+
+    /// The address of the control plane, which Pods of real nodes reach too.
+    pub fn address(&self) -> Ipv4Addr {
+        self.place.address
+    }
+
+    /// The file with the certificate of the cluster's own authority.
+    pub(crate) fn ca_file(&self) -> &Path {
+        &self.pki.ca_file
     }
 
     /// The directory with the logs (`*.log`), keys and data.
@@ -208,6 +257,11 @@ impl LocalCluster {
         self.controllers.as_ref()
     }
 
+    /// The scheduler's process, if there are real nodes.
+    pub fn scheduler(&self) -> Option<&ServerProcess> {
+        self.scheduler.as_ref()
+    }
+
     /// Ends the API server without notice and waits until it is gone; its clients' connections break.
     pub async fn stop_apiserver(&self) {
         self.apiserver.kill();
@@ -223,23 +277,6 @@ impl LocalCluster {
         self.apiserver = self.apiserver.restart()?;
         apiserver_ready(&self.apiserver, &self.client, self.port).await
     }
-
-    /// Runs `kubectl` with these arguments as the administrator, and returns its exit status and output.
-    ///
-    /// # Errors
-    /// [`Error::MissingBinary`] without a kubectl, [`Error::Io`] when it cannot be run. That kubectl itself fails is no error
-    /// here: look at the status.
-    pub async fn kubectl(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new(binary("kubectl")?);
-        command
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(args);
-        // What kubectl remembers of a server is filed by address, and another cluster may have had this one.
-        command.env("KUBECACHEDIR", self.dir().join("kubectl-cache"));
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        command.output().await.map_err(Error::io("run kubectl"))
-    }
 }
 
 impl Drop for LocalCluster {
@@ -247,6 +284,9 @@ impl Drop for LocalCluster {
         // All at once; each server's own drop then waits for its end.
         if let Some(controllers) = &self.controllers {
             controllers.kill();
+        }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.kill();
         }
         self.apiserver.kill();
     }

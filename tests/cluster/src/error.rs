@@ -7,13 +7,35 @@ use std::{path::PathBuf, process::ExitStatus, time::Duration};
 #[non_exhaustive]
 pub enum Error {
     /// A program is neither in `KUBEBUILDER_ASSETS` nor on `PATH` nor built.
-    #[error("{name} is not in KUBEBUILDER_ASSETS, not on PATH and not in {}: run `make setup`, which builds it", tools.display())]
+    #[error("{name} is not in KUBEBUILDER_ASSETS, not on PATH and not in {}: run `make setup`, or for real nodes `hack/setup.sh e2e`, which bring it", tools.display())]
     MissingBinary {
         /// The program's file name.
         name: String,
         /// The directory where `make setup` puts it.
         tools: PathBuf,
     },
+    /// An image of the real nodes is not built.
+    #[error("there is no {}: run `hack/setup.sh e2e`, which builds it", .0.display())]
+    MissingImage(PathBuf),
+    /// Real nodes were asked for by somebody who may not make them.
+    #[error(
+        "real nodes need root, for namespaces, mounts and cgroups: run this as root, as in `sudo -E env PATH=\"$PATH\" make e2e`"
+    )]
+    NotRoot,
+    /// A program that was run for its effect failed or took too long.
+    #[error("{what} failed: {why}")]
+    Command {
+        /// The command line.
+        what: String,
+        /// How it ended and what it said.
+        why: String,
+    },
+    /// No node has this name.
+    #[error("there is no node {0:?}; name it in NodesOptions::nodes")]
+    UnknownNode(String),
+    /// The node is not running, so that it can't do what was asked.
+    #[error("the node {0} is not running: start() it first")]
+    NodeDown(String),
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Io {

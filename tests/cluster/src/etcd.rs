@@ -3,6 +3,7 @@
 use crate::{Error, Result, ServerProcess, binary, dir::ScratchDir, free_port, http};
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,6 +24,9 @@ pub struct EtcdOptions {
     /// How long a follower waits for its leader before it wants to lead; heartbeats are sent ten times as often. At least 100 ms;
     /// 1 s by default, as etcd's own. Also bounds lease TTLs from below, at one and a half times this.
     pub election_timeout: Duration,
+    /// Where clients reach it besides 127.0.0.1, such as [`LocalCluster::address`](crate::LocalCluster::address) for the Pods of
+    /// real nodes; [`Etcd::endpoints`] are there then. Nowhere else by default.
+    pub address: Option<Ipv4Addr>,
 }
 
 impl Default for EtcdOptions {
@@ -31,6 +35,7 @@ impl Default for EtcdOptions {
             members: 1,
             fsync: false,
             election_timeout: Duration::from_secs(1),
+            address: None,
         }
     }
 }
@@ -39,6 +44,7 @@ impl Default for EtcdOptions {
 #[derive(Debug)]
 pub struct Etcd {
     members: Vec<Member>,
+    address: Ipv4Addr,
     // After the members: it must not vanish under them.
     _dir: Option<ScratchDir>,
 }
@@ -118,15 +124,17 @@ impl Etcd {
         }
         Ok(Self {
             members,
+            address: options.address.unwrap_or(Ipv4Addr::LOCALHOST),
             _dir: None,
         })
     }
 
-    /// The members' client addresses, in order, each as `http://127.0.0.1:port`. They stay the same for the life of this etcd.
+    /// The members' client addresses, in order, each as `http://127.0.0.1:port`, or at [`EtcdOptions::address`]. They stay the
+    /// same for the life of this etcd.
     pub fn endpoints(&self) -> Vec<String> {
         self.members
             .iter()
-            .map(|member| format!("http://127.0.0.1:{}", member.port))
+            .map(|member| format!("http://{}:{}", self.address, member.port))
             .collect()
     }
 
@@ -202,11 +210,18 @@ fn arguments(
     all: &str,
 ) -> Vec<String> {
     let election = options.election_timeout.as_millis();
+    let clients = [Some(Ipv4Addr::LOCALHOST), options.address];
+    let clients: Vec<String> = clients
+        .into_iter()
+        .flatten()
+        .map(|address| format!("http://{address}:{port}"))
+        .collect();
+    let clients = clients.join(",");
     let mut args = vec![
         format!("--name={name}"),
         format!("--data-dir={}", data.display()),
-        format!("--listen-client-urls=http://127.0.0.1:{port}"),
-        format!("--advertise-client-urls=http://127.0.0.1:{port}"),
+        format!("--listen-client-urls={clients}"),
+        format!("--advertise-client-urls={clients}"),
         format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
         format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
         format!("--initial-cluster={all}"),

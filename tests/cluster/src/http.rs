@@ -32,12 +32,13 @@ pub(crate) async fn is_ok(port: u16, path: &str) -> bool {
 #[derive(Clone)]
 pub(crate) struct TlsClient {
     connector: TlsConnector,
+    address: Ipv4Addr,
     headers: String,
 }
 
 impl TlsClient {
-    /// A client that trusts the authority `ca` alone and shows `token`.
-    pub(crate) fn new(ca: CertificateDer<'static>, token: &str) -> Result<Self> {
+    /// A client of the servers at `address` that trusts the authority `ca` alone and shows `token`.
+    pub(crate) fn new(ca: CertificateDer<'static>, token: &str, address: Ipv4Addr) -> Result<Self> {
         let bad = |error: tokio_rustls::rustls::Error| Error::Certificate(error.to_string());
         let mut roots = RootCertStore::empty();
         roots.add(ca).map_err(bad)?;
@@ -48,18 +49,17 @@ impl TlsClient {
             .with_no_client_auth();
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
+            address,
             headers: format!("Authorization: Bearer {token}\r\n"),
         })
     }
 
-    /// Whether `https://127.0.0.1:port` answers a GET of `path` with 200.
+    /// Whether `https://address:port` answers a GET of `path` with 200.
     pub(crate) async fn is_ok(&self, port: u16, path: &str) -> bool {
         let request = async {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-            let stream = self.connector.connect(
-                ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)),
-                stream,
-            );
+            let stream = TcpStream::connect((self.address, port)).await?;
+            let name = ServerName::from(std::net::IpAddr::from(self.address));
+            let stream = self.connector.connect(name, stream);
             get(stream.await?, path, &self.headers).await
         };
         matches!(time::timeout(PATIENCE, request).await, Ok(Ok(200)))

@@ -8,6 +8,7 @@ use rcgen::{
 use std::{
     fs::File,
     io::Read,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -24,6 +25,10 @@ pub(crate) struct Pki {
     pub(crate) cert_file: PathBuf,
     /// The file with the API server's key.
     pub(crate) key_file: PathBuf,
+    /// The file with the certificate by which kubelets know the API server.
+    pub(crate) kubelet_client_cert: PathBuf,
+    /// The file with that certificate's key.
+    pub(crate) kubelet_client_key: PathBuf,
     /// The file with the key that signs service-account tokens.
     pub(crate) service_account_key: PathBuf,
     /// The file with the public key that proves them.
@@ -31,8 +36,9 @@ pub(crate) struct Pki {
 }
 
 impl Pki {
-    /// Makes all keys anew (ECDSA P-256: made in a millisecond) and writes them into `dir`.
-    pub(crate) fn new(dir: &Path) -> Result<Self> {
+    /// Makes all keys anew (ECDSA P-256: made in a millisecond) and writes them into `dir`. `addresses` are those at which the API
+    /// server is called besides the loopback address.
+    pub(crate) fn new(dir: &Path, addresses: &[Ipv4Addr]) -> Result<Self> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -53,7 +59,9 @@ impl Pki {
             "kubernetes.default",
             "kubernetes.default.svc",
         ];
-        let mut params = CertificateParams::new(names.map(String::from)).map_err(bad)?;
+        let mut names = names.map(String::from).to_vec();
+        names.extend(addresses.iter().map(Ipv4Addr::to_string));
+        let mut params = CertificateParams::new(names).map_err(bad)?;
         params
             .distinguished_name
             .push(DnType::CommonName, "kube-apiserver");
@@ -62,12 +70,27 @@ impl Pki {
         let key = KeyPair::generate().map_err(bad)?;
         let cert = params.signed_by(&key, &issuer).map_err(bad)?;
 
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "kube-apiserver-kubelet-client");
+        // The group to which kubelets, who ask the API server, allow everything.
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "system:masters");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let kubelet_key = KeyPair::generate().map_err(bad)?;
+        let kubelet_cert = params.signed_by(&kubelet_key, &issuer).map_err(bad)?;
+
         let accounts = KeyPair::generate().map_err(bad)?;
         let ca_pem = issuer.pem();
         Ok(Self {
             ca_file: write(dir, "ca.crt", &ca_pem)?,
             cert_file: write(dir, "apiserver.crt", &cert.pem())?,
             key_file: write(dir, "apiserver.key", &key.serialize_pem())?,
+            kubelet_client_cert: write(dir, "kubelet-client.crt", &kubelet_cert.pem())?,
+            kubelet_client_key: write(dir, "kubelet-client.key", &kubelet_key.serialize_pem())?,
             service_account_key: write(dir, "service-account.key", &accounts.serialize_pem())?,
             service_account_public: write(dir, "service-account.pub", &accounts.public_key_pem())?,
             ca: issuer.der().clone(),

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the servers of the local cluster from the Go modules that go.mod pins.
+# Builds the servers and clients of the local cluster from the Go modules that go.mod and helm/go.mod pin.
 #
 #   build.sh OUTDIR [PROGRAM...]
 #
-# The programs are etcd, etcdctl, kube-apiserver, kube-controller-manager and kubectl; all of them if none is named. Does nothing
-# for those in OUTDIR that this go.mod, go.sum and build.sh have made.
+# The programs are etcd, etcdctl, kube-apiserver, kube-controller-manager and kubectl, which are built if none is named; and for
+# real nodes kube-scheduler, kubelet, kube-proxy and helm. Does nothing for those in OUTDIR that these files have made.
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
@@ -23,7 +23,8 @@ package() {
 	case $1 in
 	etcd) echo go.etcd.io/etcd/server/v3 ;;
 	etcdctl) echo go.etcd.io/etcd/etcdctl/v3 ;;
-	kube-apiserver | kube-controller-manager | kubectl) echo "k8s.io/kubernetes/cmd/$1" ;;
+	kube-apiserver | kube-controller-manager | kubectl | kube-scheduler | kubelet | kube-proxy) echo "k8s.io/kubernetes/cmd/$1" ;;
+	helm) echo helm.sh/helm/v3/cmd/helm ;;
 	*)
 		echo "build.sh: there is no program $1" >&2
 		return 1
@@ -31,7 +32,16 @@ package() {
 	esac
 }
 
-wanted=$(cat go.mod go.sum build.sh | sha256sum | cut -d ' ' -f 1)
+# The directory of the module that a program belongs to.
+module() {
+	if [ "$1" = helm ]; then echo helm; else echo .; fi
+}
+# What a program's stamp must say: the files that decide what is built.
+wanted() {
+	local dir
+	dir=$(module "$1")
+	cat "$dir/go.mod" "$dir/go.sum" build.sh | sha256sum | cut -d ' ' -f 1
+}
 # Each program has its stamp, written when it is built.
 stamp() {
 	echo "$out/.$1.stamp"
@@ -42,7 +52,7 @@ find_outdated() {
 	outdated=()
 	for program in "$@"; do
 		package "$program" >/dev/null
-		if [ ! -x "$out/$program" ] || [ ! -f "$(stamp "$program")" ] || [ "$(<"$(stamp "$program")")" != "$wanted" ]; then
+		if [ ! -x "$out/$program" ] || [ ! -f "$(stamp "$program")" ] || [ "$(<"$(stamp "$program")")" != "$(wanted "$program")" ]; then
 			outdated+=("$program")
 		fi
 	done
@@ -60,7 +70,7 @@ if [ ${#outdated[@]} -eq 0 ]; then
 	exit 0
 fi
 
-needed=$(awk '$1 == "go" { print $2 }' go.mod)
+needed=$(awk '$1 == "go" { print $2 }' go.mod helm/go.mod | sort -V | tail -n 1)
 remedy="Install Go $needed or newer, or point KUBEBUILDER_ASSETS at a directory with etcd and kube-apiserver."
 if ! command -v go >/dev/null; then
 	echo "build.sh: the Go tool chain is missing: there is no 'go' on PATH. $remedy" >&2
@@ -81,16 +91,22 @@ minor=${minor%%.*}
 version=k8s.io/component-base/version
 # Without these the servers call themselves v0.0.0, which kubectl and version checks refuse.
 ldflags="-s -w -X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor"
+# helm has an own version, and assumes that of Kubernetes where it asks no server (helm lint, helm template).
+helm=$(awk '$1 == "helm.sh/helm/v3" { print $2; exit }' helm/go.mod)
+for assumed in pkg/lint/rules pkg/chartutil; do
+	ldflags+=" -X helm.sh/helm/v3/$assumed.k8sVersionMajor=1 -X helm.sh/helm/v3/$assumed.k8sVersionMinor=$minor"
+done
+ldflags+=" -X helm.sh/helm/v3/internal/version.version=$helm"
 
 echo "Building ${outdated[*]} (Kubernetes $kubernetes) into $out."
-echo "All of them take about five minutes on two cores the first time, and seconds later."
+echo "On two cores, the first time: the servers and kubectl five minutes, what real nodes need three more, helm three; later seconds."
 for program in "${outdated[@]}"; do
 	started=$SECONDS
 	printf '  %s ...' "$program"
 	# Static, and renamed into place: a running copy stays as it is, and a broken-off build leaves nothing that looks whole.
-	CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "$ldflags" \
+	CGO_ENABLED=0 go build -C "$(module "$program")" -mod=readonly -buildvcs=false -trimpath -ldflags "$ldflags" \
 		-o "$out/.$program.new" "$(package "$program")"
 	mv -f "$out/.$program.new" "$out/$program"
-	echo "$wanted" >"$(stamp "$program")"
+	wanted "$program" >"$(stamp "$program")"
 	echo " $((SECONDS - started)) s"
 done

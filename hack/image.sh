@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Builds the image: a static binary, then a FROM scratch image with docker, podman or buildah.
+#
+#   image.sh [NAME:TAG]
+#
+# With docker or podman the image lands in their store. With buildah it becomes the archive target/image/diego-operator.oci.tar, which
+# `ctr -n k8s.io images import` and `podman load` read; BUILDER=buildah asks for that. PROFILE=dev builds a large image quickly, for
+# trials only.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+name=${1:-diego-operator:dev}
+out=target/image
+profile=${PROFILE:-dist}
+limit=$((25 * 1000 * 1000))
+
+has() {
+	command -v "$1" >/dev/null 2>&1
+}
+
+builder=${BUILDER:-}
+for candidate in docker podman buildah; do
+	[ -n "$builder" ] || ! has "$candidate" || builder=$candidate
+done
+if [ -z "$builder" ] || ! has "$builder"; then
+	echo "image.sh: there is no ${builder:-docker, podman or buildah} on PATH. On Debian: apt-get install --no-install-recommends buildah" >&2
+	exit 1
+fi
+
+# --- The binary --------------------------------------------------------------------------------------------------------------
+
+triple=$(uname -m)-unknown-linux-musl
+if ! rustc --print target-libdir --target "$triple" >/dev/null 2>&1 || [ ! -d "$(rustc --print target-libdir --target "$triple")" ]; then
+	rustup target add "$triple"
+fi
+if ! has musl-gcc; then
+	echo "image.sh: there is no musl-gcc, which builds the cryptography for a static binary. On Debian: apt-get install musl-tools" >&2
+	exit 1
+fi
+revision=${DIEGO_REVISION:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+DIEGO_REVISION=$revision cargo build --quiet --profile "$profile" --bin diego --target "$triple"
+
+# --- The context -------------------------------------------------------------------------------------------------------------
+
+rm -rf "$out/root"
+mkdir -p "$out/root"
+built=target/$triple/${profile/#dev/debug}
+strip -o "$out/root/diego" "$built/diego"
+for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+	[ ! -e "$bundle" ] || cp -L "$bundle" "$out/root/ca-certificates.crt"
+done
+size=$(du -cb "$out/root"/* | tail -n 1 | cut -f 1)
+if [ "$profile" = dist ] && [ "$size" -gt "$limit" ]; then
+	echo "image.sh: the image has $size bytes, more than the $limit it may have" >&2
+	exit 1
+fi
+
+# --- The image ---------------------------------------------------------------------------------------------------------------
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+arguments=(--file Dockerfile --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$name" "$out/root")
+case $builder in
+buildah)
+	# Without a daemon, without mounts and in a store of its own: it works inside containers too.
+	buildah() { command buildah --storage-driver vfs --root "$PWD/$out/storage" --runroot "$PWD/$out/run" "$@"; }
+	buildah build --quiet --isolation chroot --format oci "${arguments[@]}" >/dev/null
+	rm -f "$out/diego-operator.oci.tar"
+	buildah push --quiet "$name" "oci-archive:$out/diego-operator.oci.tar:$name" >/dev/null
+	echo "$out/diego-operator.oci.tar: $name, $((size / 1000 / 1000)) MB"
+	;;
+*)
+	"$builder" build --quiet "${arguments[@]}" >/dev/null
+	echo "$name: $((size / 1000 / 1000)) MB, in the store of $builder"
+	;;
+esac
