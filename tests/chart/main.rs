@@ -1,0 +1,15 @@
+//! The chart: what it renders, what it refuses, and that a real API server takes it.
+
+mod alerts;
+mod api_server;
+mod dashboard;
+mod flags;
+mod generated;
+mod helm;
+mod hostile_rep;
+mod lint;
+mod objects;
+mod release;
+mod rights;
+mod schemas;
+mod values;
