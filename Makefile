@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster test unit histories lint crds bench-recovery bench-auction clean
+.PHONY: help setup setup-e2e image demo cluster test e2e unit histories lint crds chart bench-recovery bench-presence bench-auction clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -19,8 +19,17 @@ cluster: setup ## Leave the same installation running, for your own kubectl
 	@$(CARGO) build --quiet --bin diego --example demo
 	@target/debug/examples/demo --stay
 
-test: setup lint ## Run all checks and tests
+test: setup-e2e lint ## Run all checks and tests, as root
 	$(CARGO) test --workspace
+
+e2e: setup-e2e ## Run the end-to-end tests on real kubelets, as root
+	$(CARGO) test --test e2e
+
+image: setup-e2e ## Build the image with docker, podman or buildah
+	@hack/image.sh
+
+setup-e2e:
+	@hack/setup.sh e2e
 
 unit: ## Run the tests that need no server
 	$(CARGO) test --lib --test rules
@@ -35,10 +44,18 @@ lint: setup ## Check format, lints and documentation
 
 crds: ## Generate the CRDs from the Rust types
 	$(CARGO) run --quiet --bin diego -- crds --output crds
+	@hack/chart.sh crds
+
+chart: setup-e2e ## Generate the chart's CRDs and README, and run all its checks
+	@hack/chart.sh
+	$(CARGO) test --test chart
 
 bench-recovery: setup ## Time 30 recoveries of a Cell with 50 instances
 	@$(CARGO) build --release --quiet --bin diego
 	@$(CARGO) bench --quiet --bench recovery
+
+bench-presence: setup ## Time and weigh the presence of 100 to 1,000 Cells in etcd and in the API server (three minutes once built)
+	@$(CARGO) bench --quiet --bench presence
 
 bench-auction: setup ## Time the auction of 10,000 placements on 1,000 Cells
 	@$(CARGO) bench --quiet --bench auction

@@ -132,6 +132,7 @@ fn bidders(sandbox: &Sandbox) -> impl Iterator<Item = Bidder<'_>> {
         required_tags: &cell.required_tags,
         optional_tags: &cell.optional_tags,
         cordoned: false,
+        node: None,
         room: Room {
             capacity: cell.capacity,
             containers: cell.containers,
@@ -208,6 +209,7 @@ fn cells(count: usize) -> Sandbox {
         record.capacity = Resources {
             memory: 64 << 30,
             disk: 1 << 40,
+            cpu: 0,
         };
         if n % 20 == 0 {
             record.required_tags = vec!["gpu".into()];
@@ -240,9 +242,10 @@ fn demand(n: usize) -> Arc<Demand> {
         resources: Resources {
             memory: (64 + n as i64 % 8 * 64) * MIB,
             disk: 128 * MIB,
+            cpu: 0,
         },
         tags,
-        process_refusal: None,
+        ..Demand::default()
     })
 }
 

@@ -1,24 +1,27 @@
 //! The Kubernetes client: found as kubectl finds it, measured in one layer, bounded in every call.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{Request, Response};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use tower::{BoxError, ServiceBuilder};
 
-use crate::metrics::{ClientMetrics, RequestLabel, VerbLabel};
+use crate::metrics::ClientMetrics;
 
+mod check;
 pub mod gate;
+mod measure;
+mod schema;
 
 use gate::{Gate, Refused};
+use measure::MeasureLayer;
+
+pub use check::{check, check_crds};
 
 /// How long one call to the API server may take. kube itself never gives up on a read; the recovery budget
 /// is five seconds, and a call that took all of it is better made again.
@@ -33,6 +36,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// read must not stop the calls beside it.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// The oldest Kubernetes that will do: it has selectable fields of custom resources for good.
+pub const OLDEST: &str = "1.32";
 
 /// Where to find the API server.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -81,6 +87,28 @@ pub enum ConnectError {
         /// Its URL.
         server: String,
         /// The first kind that is missing.
+        missing: String,
+    },
+    /// The API server can't do what the CRDs ask for.
+    #[error(
+        "the API server {server} is Kubernetes {version}, and {OLDEST} is the oldest that will do: it selects objects by fields of their status; upgrade it, or choose another one with --kubeconfig or --context"
+    )]
+    TooOld {
+        /// Its URL.
+        server: String,
+        /// What it says of itself.
+        version: String,
+    },
+    /// The CRDs are those of an older version.
+    #[error(
+        "the CRD {crd} on the API server {server} is older than this program and lacks {missing}, so that what is written there would be lost; update the CRDs first, with `diego crds | kubectl apply --server-side -f -`, or by the chart with crds.install=true"
+    )]
+    OldCrd {
+        /// Its URL.
+        server: String,
+        /// The name of the first one that is too old.
+        crd: String,
+        /// What it lacks.
         missing: String,
     },
 }
@@ -139,10 +167,7 @@ pub fn build_gated(
 ) -> Result<Client, ConnectError> {
     let wrong = |error: &dyn std::fmt::Display| ConnectError::Config(error.to_string());
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
-    let measure = MeasureLayer {
-        metrics: metrics.clone(),
-        host,
-    };
+    let measure = MeasureLayer::new(metrics.clone(), host);
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         // Rare, and left to kube, by HTTP/1.1.
         let builder = ClientBuilder::try_from(config.clone()).map_err(|error| wrong(&error))?;
@@ -181,40 +206,6 @@ pub fn build_gated(
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
-}
-
-/// Asks the API server for its version and our kinds, so that a program that can't work ends at its start.
-///
-/// # Errors
-/// When the server does not answer or does not serve the kinds.
-pub async fn check(config: &Config, client: &Client) -> Result<(), ConnectError> {
-    let server = config.cluster_url.to_string();
-    let unreachable = |problem: String| ConnectError::Unreachable {
-        server: server.clone(),
-        problem,
-    };
-    let version = format!("{}/{}", crate::api::GROUP, crate::api::VERSION);
-    let call = client.list_api_group_resources(&version);
-    let group = match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Err(_) => return Err(unreachable(format!("no answer within {CALL_TIMEOUT:?}"))),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
-            return Err(ConnectError::NoCrds {
-                server,
-                missing: crate::api::GROUP.into(),
-            });
-        }
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Ok(Ok(group)) => group,
-    };
-    for kind in ["cells", "desiredlrps", "actuallrps", "tasks"] {
-        if !group.resources.iter().any(|resource| resource.name == kind) {
-            return Err(ConnectError::NoCrds {
-                server,
-                missing: format!("{kind}.{}", crate::api::GROUP),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The address from which this machine reaches the API server: the one under which others of the cluster
@@ -266,6 +257,16 @@ impl CallError {
     /// Somebody else wrote first.
     pub fn is_conflict(&self) -> bool {
         matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_conflict())
+    }
+
+    /// The caller lacks the right.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if status.is_forbidden())
+    }
+
+    /// The API server does not take the change: a value that is none, or a test in a patch that does not hold.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, CallError::Kube(kube::Error::Api(status)) if status.code == 422)
     }
 
     /// The object is there already.
@@ -321,73 +322,5 @@ pub async fn bounded<T>(
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(CallError::Timeout),
-    }
-}
-
-/// Counts and times every request of a client.
-#[derive(Clone)]
-struct MeasureLayer {
-    metrics: ClientMetrics,
-    host: String,
-}
-
-impl<S> Layer<S> for MeasureLayer {
-    type Service = Measure<S>;
-
-    fn layer(&self, inner: S) -> Measure<S> {
-        Measure {
-            inner,
-            metrics: self.metrics.clone(),
-            host: self.host.clone(),
-        }
-    }
-}
-
-/// The service of [`MeasureLayer`].
-#[derive(Clone)]
-struct Measure<S> {
-    inner: S,
-    metrics: ClientMetrics,
-    host: String,
-}
-
-impl<S, B> Service<Request<Body>> for Measure<S>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let method = request.method().to_string();
-        let (metrics, host) = (self.metrics.clone(), self.host.clone());
-        let sent = Instant::now();
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let result = answer.await;
-            let code = match &result {
-                Ok(response) => response.status().as_str().to_owned(),
-                Err(_) => "<error>".to_owned(),
-            };
-            let verb = VerbLabel {
-                verb: method.clone(),
-                host: host.clone(),
-            };
-            metrics
-                .duration
-                .get_or_create(&verb)
-                .observe(sent.elapsed().as_secs_f64());
-            metrics
-                .requests
-                .get_or_create(&RequestLabel { code, method, host })
-                .inc();
-            result
-        })
     }
 }

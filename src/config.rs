@@ -6,17 +6,23 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::check::Questions;
 use crate::client::KubeArgs;
 use crate::converge::placement::Knobs;
-use crate::presence::etcd::EtcdConfig;
+use crate::metrics::ClientMetrics;
+use crate::presence::etcd::{ConfigError, EtcdConfig};
+use crate::presence::kubernetes::KubernetesConfig;
+use crate::presence::store::StoreConfig;
 use crate::rep::supervise::Logs;
 use crate::telemetry::LogFormat;
 
 mod leader;
+mod nodes;
 mod rep;
 mod tasks;
 
 pub use leader::LeaderArgs;
+pub use nodes::NodeArgs;
 pub use rep::{ExecutorArg, RepArgs};
 pub use tasks::TaskArgs;
 
@@ -43,6 +49,8 @@ pub enum Program {
     Rep(Box<RepArgs>),
     /// Print the CRDs as YAML
     Crds(CrdsArgs),
+    /// Ask whether an installation works: CRDs, leader, Cells
+    Check(CheckArgs),
     /// Run one command and kill all it started when the rep is gone (started by the rep itself)
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -60,6 +68,9 @@ pub struct CommonArgs {
         help_heading = "Presence"
     )]
     pub presence: PresenceKind,
+    /// Namespace where leases live [default: the pod's, or that of the kubeconfig's context]
+    #[arg(long, env = "DIEGO_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace, help_heading = "Kubernetes")]
+    pub namespace: Option<String>,
     /// Client URLs of the presence etcd, comma separated
     #[arg(
         long,
@@ -138,6 +149,47 @@ impl CommonArgs {
             key: self.etcd_key.clone(),
         }
     }
+
+    /// Where leases live.
+    pub fn namespace(&self, kube: &kube::Config) -> String {
+        let namespace = self.namespace.as_ref();
+        namespace.unwrap_or(&kube.default_namespace).clone()
+    }
+
+    /// The presence store. `kube` and `metrics` are of the API server, and of every client of it.
+    pub fn store(&self, kube: &kube::Config, metrics: &ClientMetrics) -> StoreConfig {
+        match self.presence {
+            PresenceKind::Etcd => StoreConfig::Etcd(self.etcd()),
+            PresenceKind::Kubernetes => StoreConfig::Kubernetes(Box::new(KubernetesConfig {
+                config: kube.clone(),
+                namespace: self.namespace(kube),
+                metrics: metrics.clone(),
+            })),
+        }
+    }
+
+    /// Checks what can be checked without a server.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self.presence {
+            PresenceKind::Etcd => self.etcd().validate(),
+            PresenceKind::Kubernetes => Ok(()),
+        }
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let letters = text
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let ends = text.starts_with('-') || text.ends_with('-');
+    if letters && !ends && (1..=63).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be the name of a namespace: up to 63 lower-case letters, digits and '-', such as diego-system".into())
+    }
 }
 
 /// The presence stores.
@@ -145,6 +197,8 @@ impl CommonArgs {
 pub enum PresenceKind {
     /// Leases in etcd: a renewal writes nothing to disk
     Etcd,
+    /// Leases in the API server, in --namespace: needs nothing else
+    Kubernetes,
 }
 
 /// Flags of `diego controller`.
@@ -165,6 +219,9 @@ pub struct ControllerArgs {
     /// About who leads.
     #[command(flatten)]
     pub leader: LeaderArgs,
+    /// About nodes, and Cells that are gone.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
     /// What one starting instance weighs in the auction; a Cell's resources, all used, weigh 1
     #[arg(long, env = "DIEGO_STARTING_CONTAINER_WEIGHT", value_name = "WEIGHT", default_value_t = 0.25, value_parser = weight, help_heading = "Auction")]
     pub starting_container_weight: f64,
@@ -201,6 +258,39 @@ pub struct CrdsArgs {
     /// Write one file per kind into this directory instead
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+}
+
+/// Flags of `diego check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Where to find the API server.
+    #[command(flatten)]
+    pub kube: KubeArgs,
+    /// Namespace of the leader election [default: no leader is asked for]
+    #[arg(long, env = "DIEGO_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Cells that must be Ready at least
+    #[arg(
+        long,
+        env = "DIEGO_READY_CELLS",
+        value_name = "COUNT",
+        default_value_t = 1
+    )]
+    pub ready_cells: usize,
+    /// Seconds to wait until all is well
+    #[arg(long, env = "DIEGO_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub wait_seconds: u64,
+}
+
+impl CheckArgs {
+    /// What is asked.
+    pub fn questions(&self) -> Questions {
+        Questions {
+            leader_namespace: self.namespace.clone(),
+            ready_cells: self.ready_cells,
+            wait: Duration::from_secs(self.wait_seconds),
+        }
+    }
 }
 
 /// Arguments of `diego supervise`.
@@ -247,7 +337,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_program_has_its_environment_variable() {
-        for program in ["controller", "rep"] {
+        for program in ["controller", "rep", "check"] {
             let command = Cli::command();
             let program = command.find_subcommand(program).unwrap();
             for arg in program
@@ -296,6 +386,25 @@ mod tests {
             message.contains("'9'")
                 && message.contains("--instance-log-size <QUANTITY>")
                 && message.contains("at least 4Ki"),
+            "{message}"
+        );
+        for program in [
+            &["diego", "controller"][..],
+            &["diego", "rep", "--cell-id=a"],
+        ] {
+            for bad in ["Diego_1", "", "a-"] {
+                let message = wrong(&[program, &[&format!("--namespace={bad}")]].concat());
+                assert!(
+                    message.contains(bad)
+                        && message.contains("--namespace")
+                        && message.contains("lower-case"),
+                    "{message}"
+                );
+            }
+        }
+        let message = wrong(&["diego", "controller", "--presence", "consul"]);
+        assert!(
+            message.contains("consul") && message.contains("etcd, kubernetes"),
             "{message}"
         );
         let message = wrong(&["diego", "controller", "--convergence-interval-seconds", "0"]);

@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// OpenMetrics, as Prometheus asks for it by default.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The classic format, which everything else that reads metrics understands.
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -92,22 +95,50 @@ async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> i
             String::new(),
         );
     }
-    let accepts_openmetrics = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("openmetrics"));
-    if accepts_openmetrics {
-        (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text)
-    } else {
-        (
-            StatusCode::OK,
-            [(
-                header::CONTENT_TYPE,
-                "text/plain; version=0.0.4; charset=utf-8",
-            )],
-            plain(&text),
-        )
+    let text = with_one_dot(&text);
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|accept| accept.to_str().ok());
+    let (content_type, text) = match prefers_openmetrics(accept) {
+        true => (OPENMETRICS, text),
+        false => (CLASSIC, plain(&text)),
+    };
+    (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text)
+}
+
+/// Whether somebody who accepts these would rather have OpenMetrics. Of what is wanted as much, the classic format is
+/// sent: who asks for anything reads that.
+fn prefers_openmetrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
+    let (mut openmetrics, mut classic) = (0.0, 0.0);
+    for range in accept.flat_map(|accept| accept.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let wanted = match parts.next().unwrap_or_default() {
+            "application/openmetrics-text" => &mut openmetrics,
+            "text/plain" | "text/*" | "*/*" => &mut classic,
+            _ => continue,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q="));
+        let quality: f32 = quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+        *wanted = quality.max(*wanted);
     }
+    openmetrics > classic
+}
+
+/// The library ends some help texts with a dot, also those that have their own, and others never.
+fn with_one_dot(text: &str) -> String {
+    let mut single = String::with_capacity(text.len());
+    for line in text.lines() {
+        let help = line.starts_with("# HELP ");
+        if help {
+            single.push_str(line.trim_end_matches('.'));
+            single.push('.');
+        } else {
+            single.push_str(line);
+        }
+        single.push('\n');
+    }
+    single
 }
 
 /// OpenMetrics text in the classic format, which names a counter with its `_total` in HELP and TYPE too.
@@ -146,12 +177,46 @@ fn plain(openmetrics: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{plain, prefers_openmetrics, with_one_dot};
 
     #[test]
     fn the_classic_format_names_counters_in_full() {
         let text = "# HELP a Things.\n# TYPE a counter\na_total 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n# EOF\n";
         let expected = "# HELP a_total Things.\n# TYPE a_total counter\na_total 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n";
         assert_eq!(plain(text), expected);
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_asked_for() {
+        for (accept, openmetrics) in [
+            // Prometheus 3.
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                true,
+            ),
+            ("application/openmetrics-text", true),
+            ("application/openmetrics-text; q=0.1, text/plain", false),
+            ("application/openmetrics-text;q=0", false),
+            ("text/plain;version=0.0.4", false),
+            ("*/*", false),
+            ("text/html, */*;q=0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                prefers_openmetrics([accept].into_iter()),
+                openmetrics,
+                "{accept}"
+            );
+        }
+        let lines = ["text/plain;q=0.5", "application/openmetrics-text"];
+        assert!(prefers_openmetrics(lines.into_iter()), "several headers");
+        assert!(!prefers_openmetrics([].into_iter()), "no header");
+    }
+
+    #[test]
+    fn every_help_text_ends_with_one_dot() {
+        let text = "# HELP a Things..\n# TYPE a gauge\na{b=\"..\"} 1\n# HELP b More\n# EOF\n";
+        let expected = "# HELP a Things.\n# TYPE a gauge\na{b=\"..\"} 1\n# HELP b More.\n# EOF\n";
+        assert_eq!(with_one_dot(text), expected);
     }
 }

@@ -32,6 +32,7 @@
 pub mod api;
 mod backoff;
 pub mod callback;
+pub mod check;
 pub mod client;
 pub mod config;
 pub mod controller;

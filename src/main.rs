@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use diego_operator::config::{
-    Cli, CommonArgs, ControllerArgs, CrdsArgs, Program, RepArgs, SYNC_INTERVAL,
+    CheckArgs, Cli, CommonArgs, ControllerArgs, CrdsArgs, Program, RepArgs, SYNC_INTERVAL,
 };
 use diego_operator::metrics::ClientMetrics;
-use diego_operator::presence::etcd::EtcdStore;
 use diego_operator::rep::{self, RepConfig, metrics::RepMetrics};
-use diego_operator::{api, client, controller, http, telemetry};
+use diego_operator::{api, check, client, controller, http, telemetry};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -28,6 +27,7 @@ fn main() -> ExitCode {
         Program::Controller(args) => run(run_controller(*args)),
         Program::Rep(args) => run(run_rep(*args)),
         Program::Crds(args) => print_crds(&args),
+        Program::Check(args) => run(run_check(args)),
         Program::Supervise(args) => {
             let logs = args.logs();
             return rep::supervise::supervise_main(args.command, logs);
@@ -78,6 +78,8 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
 
 async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let Stop { stop, hurry } = begin(&args.common)?;
+    args.validate()?;
+    let cell_id = args.cell_id();
     let servers = Servers::bind(&args.common).await?;
     let kube = client::config(&args.common.kube).await?;
     let mut registry = registry();
@@ -86,7 +88,8 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let client = client::build(&kube, &client_metrics)?;
     client::check(&kube, &client).await?;
     // Once it works it waits for a store that is away; a store that was never there is a wrong flag.
-    drop(EtcdStore::connect(args.common.etcd()).await?);
+    let presence = args.common.store(&kube, &client_metrics);
+    presence.check(&cell_id).await?;
     let (ready, is_ready) = watch::channel(false);
     // The servers outlive the drain, so that it can be followed.
     let served = CancellationToken::new();
@@ -98,7 +101,8 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
             Some(address) => address.clone(),
             None => client::own_address(&kube)?,
         },
-        cell_id: args.cell_id,
+        offer: args.offer(),
+        cell_id,
         zone: args.zone,
         placement_tags: args.placement_tags,
         optional_placement_tags: args.optional_placement_tags,
@@ -107,8 +111,9 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
         work_dir: args.work_dir,
         instance_log_size: args.instance_log_size,
         sync_interval: SYNC_INTERVAL,
-        etcd: args.common.etcd(),
+        presence,
         node_name: args.node_name,
+        boot_id_file: args.boot_id_file,
         hurry,
     };
     let result = rep::run(config, client, metrics, ready, stop).await;
@@ -127,7 +132,7 @@ struct Stop {
 /// Starts logging, checks what can be checked without a server, and listens for signals.
 fn begin(args: &CommonArgs) -> Result<Stop, Failure> {
     telemetry::init(args.log_format);
-    args.etcd().validate()?;
+    args.validate()?;
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -146,6 +151,7 @@ fn begin(args: &CommonArgs) -> Result<Stop, Failure> {
 
 fn registry() -> Registry {
     let mut registry = Registry::default();
+    diego_operator::metrics::build::register(&mut registry);
     // The standard process_* metrics; missing only where /proc is.
     if let Err(error) =
         kubert_prometheus_process::register(registry.sub_registry_with_prefix("process"))
@@ -177,6 +183,12 @@ impl Servers {
         ));
         tokio::spawn(http::serve_probes(self.health, ready, stop.clone()));
     }
+}
+
+async fn run_check(args: CheckArgs) -> Result<(), Failure> {
+    let config = client::config(&args.kube).await?;
+    let client = client::build(&config, &ClientMetrics::new(&mut Registry::default()))?;
+    Ok(check::run(&config, &client, &args.questions()).await?)
 }
 
 fn print_crds(args: &CrdsArgs) -> Result<(), Failure> {

@@ -27,13 +27,25 @@ pub fn events<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, Eve
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    events_telling(api, config, |_| {})
+}
+
+/// The same; `tell` hears why the watch is begun again each time that it broke.
+pub fn events_telling<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    tell: impl Fn(&'static str) + Clone + Send + Sync + 'static,
+) -> BoxStream<'static, Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let kind = K::kind(&()).into_owned();
     let items = watcher(api, config.timeout(WATCH_SECONDS)).boxed();
     let pauses = Backoff::new(RETRY_MIN, RETRY_MAX);
     stream::unfold(
         (items, pauses, false),
         move |(mut items, mut pauses, mut broken)| {
-            let kind = kind.clone();
+            let (kind, tell) = (kind.clone(), tell.clone());
             async move {
                 loop {
                     match items.next().await? {
@@ -47,6 +59,7 @@ where
                             return Some((event, (items, pauses, broken)));
                         }
                         Err(error) => {
+                            tell(reason(&error));
                             if !std::mem::replace(&mut broken, true) {
                                 let problem = brief(&error);
                                 tracing::warn!(kind, problem, "the watch broke; trying again");
@@ -59,6 +72,19 @@ where
         },
     )
     .boxed()
+}
+
+/// The label `reason` of a watch that is begun again.
+fn reason(error: &watcher::Error) -> &'static str {
+    match error {
+        watcher::Error::WatchError(status) if status.code == 410 => "compacted",
+        // The answer ended in the middle: the connection, not the server, said so.
+        watcher::Error::WatchFailed(_) => "closed",
+        watcher::Error::WatchError(_)
+        | watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::NoResourceVersion => "error",
+    }
 }
 
 /// The server's own words where there are any.

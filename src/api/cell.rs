@@ -22,7 +22,7 @@ use super::schema;
     doc = "A Cell is a machine that runs ActualLRPs and Tasks. Its rep registers it, keeps its presence, and is gone with it.",
     selectable = ".status.state",
     selectable = ".spec.zone",
-    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label of at most 63 characters: lower-case letters, digits and '-'"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS name of at most 63 characters: lower-case letters, digits, '-' and '.'"),
     printcolumn(name = "Zone", type_ = "string", json_path = ".spec.zone"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),

@@ -11,7 +11,7 @@ const BINARY: [(&str, u32); 6] = [
 ];
 
 /// Decimal suffixes and their powers of ten. `m` is a thousandth.
-const DECIMAL: [(&str, i32); 7] = [
+const DECIMAL: [(&str, i32); 9] = [
     ("E", 18),
     ("P", 15),
     ("T", 12),
@@ -19,6 +19,8 @@ const DECIMAL: [(&str, i32); 7] = [
     ("M", 6),
     ("k", 3),
     ("m", -3),
+    ("u", -6),
+    ("n", -9),
 ];
 
 /// Reads a quantity as whole bytes, rounded up.
@@ -26,9 +28,23 @@ const DECIMAL: [(&str, i32); 7] = [
 /// # Errors
 /// What a quantity must look like, when `text` is none or exceeds 2^63 - 1.
 pub fn bytes(text: &str) -> Result<i64, String> {
-    let wrong = || {
+    read(text, 1.0).ok_or_else(|| {
         format!("'{text}' is no quantity: write a number of bytes such as 1073741824, 512Mi or 1Gi")
-    };
+    })
+}
+
+/// Reads a quantity as whole thousandths (of a CPU), rounded up.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn millis(text: &str) -> Result<i64, String> {
+    read(text, 1000.0).ok_or_else(|| {
+        format!("'{text}' is no quantity: write a number of CPUs such as 2, 0.5 or 500m")
+    })
+}
+
+/// Reads a quantity as whole parts of one `scale`th.
+fn read(text: &str, scale: f64) -> Option<i64> {
     let trimmed = text.trim();
     let (number, factor) = BINARY
         .iter()
@@ -45,8 +61,9 @@ pub fn bytes(text: &str) -> Result<i64, String> {
             })
         })
         .unwrap_or((trimmed, 1.0));
+    let factor = factor * scale;
     if number.is_empty() || !number.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(wrong());
+        return None;
     }
     // Whole numbers are read exactly; only fractions and exponents take the way through floating point.
     let exact = number.parse::<i64>().ok().and_then(|n| {
@@ -55,14 +72,14 @@ pub fn bytes(text: &str) -> Result<i64, String> {
             .then(|| n.checked_mul(whole))
             .flatten()
     });
-    if let Some(exact) = exact {
-        return Ok(exact);
+    if exact.is_some() {
+        return exact;
     }
-    let value = number.parse::<f64>().map_err(|_| wrong())? * factor;
+    let value = number.parse::<f64>().ok()? * factor;
     if !value.is_finite() || value < 0.0 || value >= i64::MAX as f64 {
-        return Err(wrong());
+        return None;
     }
-    Ok(value.ceil() as i64)
+    Some(value.ceil() as i64)
 }
 
 /// Writes bytes with the largest binary suffix that divides them: 1610612736 is `1536Mi`.
@@ -98,6 +115,24 @@ mod tests {
         ] {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn reads_cpus_in_thousandths() {
+        for (text, expected) in [
+            ("0", 0),
+            ("2", 2000),
+            ("500m", 500),
+            ("0.1", 100),
+            ("1.5", 1500),
+            ("3940m", 3940),
+            ("1k", 1_000_000),
+            ("250u", 1),
+            ("100000n", 1),
+        ] {
+            assert_eq!(millis(text), Ok(expected), "{text}");
+        }
+        assert!(millis("two").unwrap_err().contains("500m"));
     }
 
     #[test]

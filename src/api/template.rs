@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::quantity;
+pub mod requests;
 
 /// A core/v1 PodTemplateSpec that nobody has judged yet.
 ///
@@ -40,13 +40,40 @@ impl TemplateError {
     }
 }
 
-/// What a template asks of a Cell, in bytes.
+/// What a template asks of a Cell, or what a Cell has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Resources {
-    /// Memory: the sum over all containers of the request, else the limit.
+    /// Memory, in bytes.
     pub memory: i64,
-    /// Disk: the same of ephemeral-storage.
+    /// Disk (ephemeral-storage), in bytes.
     pub disk: i64,
+    /// CPU, in thousandths. Limits Cells that are nodes only.
+    pub cpu: i64,
+}
+
+impl Resources {
+    /// Both together.
+    pub fn plus(self, other: Resources) -> Resources {
+        self.zip(other, i64::saturating_add)
+    }
+
+    /// The greater of both, one by one.
+    pub fn max(self, other: Resources) -> Resources {
+        self.zip(other, i64::max)
+    }
+
+    /// The lesser of both, one by one.
+    pub fn min(self, other: Resources) -> Resources {
+        self.zip(other, i64::min)
+    }
+
+    fn zip(self, other: Resources, with: fn(i64, i64) -> i64) -> Resources {
+        Resources {
+            memory: with(self.memory, other.memory),
+            disk: with(self.disk, other.disk),
+            cpu: with(self.cpu, other.cpu),
+        }
+    }
 }
 
 impl RawTemplate {
@@ -115,28 +142,10 @@ fn check(template: &PodTemplateSpec) -> Result<(), TemplateError> {
 /// # Errors
 /// A quantity that can't be read.
 pub fn resources(template: &PodTemplateSpec) -> Result<Resources, TemplateError> {
-    let mut sum = Resources::default();
-    let Some(spec) = &template.spec else {
-        return Ok(sum);
-    };
-    for (i, container) in spec.containers.iter().enumerate() {
-        let Some(wanted) = &container.resources else {
-            continue;
-        };
-        let read = |name: &str| -> Result<i64, TemplateError> {
-            for (which, map) in [("requests", &wanted.requests), ("limits", &wanted.limits)] {
-                if let Some(quantity) = map.as_ref().and_then(|map| map.get(name)) {
-                    let field = format!("spec.containers[{i}].resources.{which}.{name}");
-                    return quantity::bytes(&quantity.0)
-                        .map_err(|problem| TemplateError::new(&field, problem));
-                }
-            }
-            Ok(0)
-        };
-        sum.memory = sum.memory.saturating_add(read("memory")?);
-        sum.disk = sum.disk.saturating_add(read("ephemeral-storage")?);
+    match &template.spec {
+        Some(spec) => requests::of_pod(&requests::Wants::of(spec)),
+        None => Ok(Resources::default()),
     }
-    Ok(sum)
 }
 
 #[cfg(test)]
@@ -191,7 +200,8 @@ mod tests {
             resources(&template).unwrap(),
             Resources {
                 memory: 96 << 20,
-                disk: 1 << 30
+                disk: 1 << 30,
+                cpu: 0,
             }
         );
     }

@@ -14,9 +14,6 @@ pub struct LeaderArgs {
     /// takes itself for the only one
     #[arg(long, env = "DIEGO_LEADER_ELECT")]
     pub leader_elect: bool,
-    /// Namespace where leases live [default: the pod's, or that of the kubeconfig's context]
-    #[arg(long, env = "DIEGO_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
-    pub namespace: Option<String>,
     /// Seconds after which a standby takes a lease that was not renewed
     #[arg(long, env = "DIEGO_LEADER_ELECT_LEASE_DURATION_SECONDS", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub leader_elect_lease_duration_seconds: u32,
@@ -105,18 +102,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
-    let letters = text
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let ends = text.starts_with('-') || text.ends_with('-');
-    if letters && !ends && (1..=63).contains(&text.len()) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be the name of a namespace: up to 63 lower-case letters, digits and '-', such as diego-system".into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +126,7 @@ mod tests {
     #[test]
     fn it_is_off_by_default_and_the_defaults_go_together() {
         let args = parse(&[]).expect("the defaults");
-        assert!(!args.leader_elect && args.namespace.is_none());
+        assert!(!args.leader_elect);
         args.validate().expect("the defaults go together");
         assert!(args.timing().call() < args.timing().retry);
     }
@@ -179,9 +164,6 @@ mod tests {
     #[test]
     fn a_bad_value_names_flag_value_and_remedy() {
         for (flag, value, remedy) in [
-            ("--namespace", "Diego_1", "lower-case"),
-            ("--namespace", "", "lower-case"),
-            ("--namespace", "a-", "lower-case"),
             (DURATION, "0", "1..=3600"),
             (DEADLINE, "NaN", "0.1 to 3600"),
             (RETRY, "0", "0.1 to 3600"),

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::CommonArgs;
 use crate::api::{Capacity, ExecutorKind, quantity};
+use crate::rep::node::Offer;
+use crate::rep::procfs::BOOT_ID;
 
 /// Flags of `diego rep`.
 #[derive(Debug, Clone, Args)]
@@ -14,10 +16,12 @@ pub struct RepArgs {
     /// Flags of both programs.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Name of this Cell, unique among all Cells: lower-case letters, digits and '-', at most 63
-    #[arg(long, env = "DIEGO_CELL_ID", value_name = "NAME", value_parser = cell_id, help_heading = "Cell")]
-    pub cell_id: String,
-    /// Failure domain this Cell stands in
+    /// Name of this Cell, unique among all Cells: lower-case letters, digits, '-' and '.', at most 63 [default: the
+    /// value of --node-name]
+    #[arg(long, env = "DIEGO_CELL_ID", value_name = "NAME", value_parser = cell_id, required_unless_present = "node_name", help_heading = "Cell")]
+    pub cell_id: Option<String>,
+    /// Failure domain this Cell stands in; with --executor pods the one in the Node's label topology.kubernetes.io/zone,
+    /// where it has any
     #[arg(long, env = "DIEGO_ZONE", value_name = "NAME", default_value = "default", value_parser = zone, help_heading = "Cell")]
     pub zone: String,
     /// Seconds after its last renewal at which the Cell counts as lost (PRESENCE_TTL)
@@ -32,7 +36,7 @@ pub struct RepArgs {
         help_heading = "Cell"
     )]
     pub executor: ExecutorArg,
-    /// Name of the Kubernetes node, with --executor pods
+    /// Name of the Kubernetes node that this machine is, with --executor pods
     #[arg(
         long,
         env = "DIEGO_NODE_NAME",
@@ -40,15 +44,20 @@ pub struct RepArgs {
         help_heading = "Cell"
     )]
     pub node_name: Option<String>,
-    /// Memory offered to instances and Tasks, such as 4Gi [default: the machine's]
+    /// File that tells which boot the machine is in, with --executor pods: another one says that all Pods on it are gone
+    #[arg(long, env = "DIEGO_BOOT_ID_FILE", value_name = "FILE", default_value = BOOT_ID, help_heading = "Cell")]
+    pub boot_id_file: PathBuf,
+    /// Memory offered to instances and Tasks, such as 4Gi [default: the machine's; with --executor pods what the kubelet
+    /// gives to Pods]
     #[arg(long, env = "DIEGO_MEMORY", value_name = "QUANTITY", value_parser = parse_quantity, help_heading = "Cell")]
     pub memory: Option<String>,
-    /// Disk offered to instances and Tasks, such as 100Gi
-    #[arg(long, env = "DIEGO_DISK", value_name = "QUANTITY", default_value = "10Gi", value_parser = parse_quantity, help_heading = "Cell")]
-    pub disk: String,
-    /// Instances and Tasks at once
-    #[arg(long, env = "DIEGO_MAX_CONTAINERS", value_name = "COUNT", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000), help_heading = "Cell")]
-    pub max_containers: i32,
+    /// Disk offered to instances and Tasks, such as 100Gi [default: 10Gi; with --executor pods what the kubelet gives to
+    /// Pods]
+    #[arg(long, env = "DIEGO_DISK", value_name = "QUANTITY", value_parser = parse_quantity, help_heading = "Cell")]
+    pub disk: Option<String>,
+    /// Instances and Tasks at once [default: 250; with --executor pods as many Pods as the kubelet takes]
+    #[arg(long, env = "DIEGO_MAX_CONTAINERS", value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=100_000), help_heading = "Cell")]
+    pub max_containers: Option<i32>,
     /// Tags that work must carry to be placed here, comma separated
     #[arg(
         long,
@@ -76,7 +85,8 @@ pub struct RepArgs {
         help_heading = "Cell"
     )]
     pub address: Option<String>,
-    /// Directory for the Cell's identity and its instances' files; not shared with another rep
+    /// Directory for the Cell's identity and its instances' files; not shared with another rep, and not used with
+    /// --executor pods
     #[arg(
         long,
         env = "DIEGO_WORK_DIR",
@@ -94,12 +104,44 @@ pub struct RepArgs {
 }
 
 impl RepArgs {
-    /// What the Cell offers.
+    /// Checks what one flag needs of another.
+    ///
+    /// # Errors
+    /// What is missing or does not fit.
+    pub fn validate(&self) -> Result<(), String> {
+        match (self.executor, &self.node_name) {
+            (ExecutorArg::Pods, None) => Err(
+                "--executor pods needs --node-name, the name of the Node that this machine is; in a Pod take it from the field spec.nodeName".into(),
+            ),
+            (ExecutorArg::Pods, Some(_)) | (ExecutorArg::Process, _) => {
+                cell_id(&self.cell_id()).map(drop).map_err(|problem| {
+                    format!("--node-name {}: {problem}; set --cell-id", self.cell_id())
+                })
+            }
+        }
+    }
+
+    /// The Cell's name.
+    pub fn cell_id(&self) -> String {
+        let name = self.cell_id.as_ref().or(self.node_name.as_ref());
+        name.cloned().unwrap_or_default()
+    }
+
+    /// What the operator says of what the Cell offers.
+    pub fn offer(&self) -> Offer {
+        Offer {
+            memory: self.memory.clone(),
+            disk: self.disk.clone(),
+            containers: self.max_containers,
+        }
+    }
+
+    /// What the Cell offers, where no Node says it.
     pub fn capacity(&self) -> Capacity {
         Capacity {
             memory: self.memory.clone().unwrap_or_else(machine_memory),
-            disk: self.disk.clone(),
-            containers: self.max_containers,
+            disk: self.disk.clone().unwrap_or_else(|| "10Gi".into()),
+            containers: self.max_containers.unwrap_or(250),
         }
     }
 
@@ -131,11 +173,13 @@ fn cell_id(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 63;
     let letters = text
         .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if fits && letters && !text.starts_with('-') && !text.ends_with('-') {
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let whole = !["..", ".-", "-."].iter().any(|pair| text.contains(pair));
+    if fits && letters && whole && ends(text.chars().next()) && ends(text.chars().last()) {
         return Ok(text.to_owned());
     }
-    Err("a Cell's name must be 1 to 63 lower-case letters, digits or '-', and must not begin or end with '-'".into())
+    Err("a Cell's name must be 1 to 63 lower-case letters, digits, '-' or '.', each part beginning and ending with a letter or digit".into())
 }
 
 fn zone(text: &str) -> Result<String, String> {
@@ -169,4 +213,57 @@ fn machine_memory() -> String {
             line.split_whitespace().nth(1)?.parse::<i64>().ok()
         });
     total.map_or_else(|| "1Gi".to_owned(), |kib| format!("{}Mi", kib / 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::{Cli, Program};
+
+    fn parse(flags: &[&str]) -> Result<RepArgs, String> {
+        let words = ["diego", "rep"].iter().chain(flags);
+        match Cli::try_parse_from(words)
+            .map_err(|error| error.to_string())?
+            .program
+        {
+            Program::Rep(args) => Ok(*args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_cell_that_is_a_node_has_its_name() {
+        let args = parse(&["--executor", "pods", "--node-name", "n1.example"]).unwrap();
+        assert_eq!((args.validate(), &*args.cell_id()), (Ok(()), "n1.example"));
+        let named = ["--executor", "pods", "--node-name", "n1", "--cell-id", "c1"];
+        assert_eq!(parse(&named).unwrap().cell_id(), "c1");
+    }
+
+    #[test]
+    fn what_one_flag_needs_of_another_is_told() {
+        let error = parse(&[]).unwrap_err();
+        assert!(error.contains("--cell-id"), "{error}");
+        let args = parse(&["--executor", "pods", "--cell-id", "c1"]).unwrap();
+        let error = args.validate().unwrap_err();
+        assert!(error.contains("--node-name"), "{error}");
+        let long = "n".repeat(64);
+        let args = parse(&["--executor", "pods", "--node-name", &long]).unwrap();
+        let error = args.validate().unwrap_err();
+        assert!(
+            error.contains("--node-name") && error.contains("set --cell-id"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_of_nodes_are_names_of_cells() {
+        for good in ["a", "0", "ip-10-0-0-1.ec2.internal", "a.b-c"] {
+            assert!(cell_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "a.", "a..b", "a.-b", "-a", "A", "a_b"] {
+            assert!(cell_id(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -23,7 +23,10 @@ use crate::presence::{Presence, PresencePhase, PresenceStore};
 use super::callbacks::Callbacks;
 use super::events::{EventSink, Hold};
 use super::leader::Kept;
+use super::pods::{Pods, Wake};
 use super::recovery::Loss;
+use super::runs::Runs;
+use super::taint::Taints;
 
 /// Assumed for a Cell whose presence was never seen: the TTL the design gives ("Faster Missing Cell Recovery").
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
@@ -68,6 +71,8 @@ pub struct Context {
     pub watch_heard: AtomicBool,
     /// Losses seen while this controller did not lead.
     pub kept: Kept,
+    /// The convergence run under way.
+    pub runs: Mutex<Runs>,
     room: AtomicBool,
     started: Instant,
     trusted_since: Mutex<Instant>,
@@ -100,6 +105,12 @@ pub struct Parts {
     pub synced: watch::Receiver<bool>,
     /// Delivers the outcomes of Tasks.
     pub callbacks: Callbacks,
+    /// Runs work on the Cells that are nodes.
+    pub pods: Pods,
+    /// Wakes whoever taints the Nodes of lost Cells.
+    pub taints: Taints,
+    /// How long the object of a Cell outlives it.
+    pub retention: Duration,
     /// Open while this controller leads. Every write of the lanes passes it; nothing is planned while it is shut.
     pub gate: Gate,
 }
@@ -122,6 +133,7 @@ impl Context {
             trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
             kept: Kept::default(),
+            runs: Mutex::default(),
             room: AtomicBool::new(false),
             recovering: Mutex::default(),
             heard: Mutex::default(),
@@ -131,7 +143,17 @@ impl Context {
 
     /// Looks at, or changes, the world. Never held across an await.
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
-        f(&mut locked(&self.world))
+        let mut world = locked(&self.world);
+        let result = f(&mut world);
+        let touched = world.take_touched();
+        drop(world);
+        for work in touched.iter().flat_map(|touched| &touched.works) {
+            self.pods.wake(Wake::Work(work.clone()));
+        }
+        for cell in touched.iter().flat_map(|touched| &touched.cells) {
+            self.pods.wake(Wake::Cell(cell.clone()));
+        }
+        result
     }
 
     /// Plans what to do in `scope`, and enters it into the world.

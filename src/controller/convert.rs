@@ -7,11 +7,12 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::api::{
-    ActualLRP, Cell, DesiredLRP, Task, TaskState, quantity, template::RawTemplate,
+    ActualLRP, Cell, DesiredLRP, ExecutorKind, Task, TaskState, quantity, template::RawTemplate,
     template::Resources,
 };
 use crate::callback::receiver;
 use crate::converge::demand::Demand;
+use crate::converge::node::CellNode;
 use crate::converge::task;
 use crate::converge::world::{CellRecord, Desired, Key, Lrp, TaskRecord, Version, World};
 
@@ -45,10 +46,15 @@ pub fn cell(object: &Cell) -> CellRecord {
         generation: metadata.generation.unwrap_or_default(),
         zone: spec.zone.clone(),
         executor: spec.executor,
+        node: (spec.executor == ExecutorKind::Pods).then(|| CellNode {
+            name: spec.node_name.clone().unwrap_or_default(),
+            ..CellNode::default()
+        }),
         // The schema lets only quantities pass; what can't be read offers nothing.
         capacity: Resources {
             memory: quantity::bytes(&spec.capacity.memory).unwrap_or_default(),
             disk: quantity::bytes(&spec.capacity.disk).unwrap_or_default(),
+            cpu: 0,
         },
         containers: spec.capacity.containers,
         required_tags: spec.placement_tags.clone(),

@@ -1,7 +1,7 @@
 //! Publishing Kubernetes Events without ever holding up a lane.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -10,9 +10,10 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 
+use super::context::locked;
 use crate::client::bounded;
 
-/// So many Events may wait: one per instance of a recovery, and one per Cell.
+/// So many Events may wait: one per instance of a recovery. Those of Cells wait for themselves, and are published first.
 const QUEUE: usize = 2048;
 
 /// So many Events are remembered, so that one that says the same again becomes a series.
@@ -21,14 +22,21 @@ const REMEMBERED: usize = 1024;
 /// No Event is held back for longer, however many recoveries follow each other.
 const LONGEST_HOLD: Duration = Duration::from_secs(5);
 
+type Waiting = (Event, ObjectReference);
+
 /// Takes Events; they are published one after the other by a task of its own.
 #[derive(Clone)]
 pub struct EventSink {
-    queue: mpsc::Sender<(Event, ObjectReference)>,
+    of_cells: mpsc::Sender<Waiting>,
+    of_others: mpsc::Sender<Waiting>,
     dropped: Counter,
+    unpublished: Arc<Mutex<Unpublished>>,
     /// How many recoveries are under way: the API server is theirs meanwhile.
     recoveries: Arc<watch::Sender<usize>>,
 }
+
+/// How many Events were dropped, by namespace, kind of object and reason.
+type Unpublished = BTreeMap<(Option<String>, String, String), u64>;
 
 /// While it lives no Event is published.
 pub struct Hold(Arc<watch::Sender<usize>>);
@@ -42,43 +50,38 @@ impl Drop for Hold {
 impl EventSink {
     /// A sink and the task that publishes.
     pub fn new(client: Client, dropped: Counter) -> (Self, impl Future<Output = ()> + Send) {
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
+        let (of_cells, mut cells) = mpsc::channel::<Waiting>(QUEUE);
+        let (of_others, mut others) = mpsc::channel::<Waiting>(QUEUE);
         let recoveries = Arc::new(watch::Sender::new(0));
         let mut held = recoveries.subscribe();
+        let unpublished: Arc<Mutex<Unpublished>> = Arc::default();
+        let left_out = unpublished.clone();
         let publisher = async move {
-            let instance = std::env::var("HOSTNAME").ok();
-            let reporter = Reporter {
-                controller: "diego-controller".into(),
-                instance,
-            };
-            let mut recorders: HashMap<(Option<String>, String), (Option<String>, Recorder)> =
-                HashMap::new();
+            let mut publisher = Publisher::new(client);
             let mut patience = LONGEST_HOLD;
-            while let Some((event, reference)) = waiting.recv().await {
+            loop {
+                let (event, reference) = tokio::select! {
+                    biased;
+                    Some(event) = cells.recv() => event,
+                    Some(event) = others.recv() => event,
+                    else => break,
+                };
                 wait_for_recoveries(&mut held, &mut patience).await;
-                if recorders.len() >= REMEMBERED {
-                    recorders.clear();
-                }
-                // A recorder makes a series of what has the same reason, and keeps the first note: only what says
-                // the same again may go to the same one.
-                let told = (reference.uid.clone(), event.reason.clone());
-                if recorders
-                    .get(&told)
-                    .is_none_or(|(note, _)| *note != event.note)
-                {
-                    let recorder = Recorder::new(client.clone(), reporter.clone());
-                    recorders.insert(told.clone(), (event.note.clone(), recorder));
-                }
-                if let Some((_, recorder)) = recorders.get(&told)
-                    && let Err(error) = bounded(recorder.publish(&event, &reference)).await
-                {
-                    tracing::debug!(%error, reason = event.reason, "an Event was not published");
+                publisher.publish(&event, &reference).await;
+                if cells.is_empty() && others.is_empty() {
+                    let left_out = std::mem::take(&mut *locked(&left_out));
+                    for (what, count) in left_out {
+                        let (event, reference) = summary(what, count);
+                        publisher.publish(&event, &reference).await;
+                    }
                 }
             }
         };
         let sink = EventSink {
-            queue,
+            of_cells,
+            of_others,
             dropped,
+            unpublished,
             recoveries,
         };
         (sink, publisher)
@@ -116,10 +119,93 @@ impl EventSink {
             note,
             secondary: None,
         };
-        if self.queue.try_send((event, about)).is_err() {
+        let kind = about.kind.clone().unwrap_or_default();
+        let queue = match &*kind {
+            "Cell" => &self.of_cells,
+            _ => &self.of_others,
+        };
+        let what = (about.namespace.clone(), kind, reason.to_owned());
+        if queue.try_send((event, about)).is_err() {
             self.dropped.inc();
+            *locked(&self.unpublished).entry(what).or_default() += 1;
         }
     }
+}
+
+/// Sends Events to the API server.
+struct Publisher {
+    client: Client,
+    reporter: Reporter,
+    /// What was said last with each reason about each object, and by whom.
+    recorders: HashMap<(Option<String>, String), (Option<String>, Recorder)>,
+}
+
+impl Publisher {
+    fn new(client: Client) -> Self {
+        Publisher {
+            client,
+            reporter: Reporter {
+                controller: "diego-controller".into(),
+                instance: std::env::var("HOSTNAME").ok(),
+            },
+            recorders: HashMap::new(),
+        }
+    }
+
+    async fn publish(&mut self, event: &Event, reference: &ObjectReference) {
+        if self.recorders.len() >= REMEMBERED {
+            self.recorders.clear();
+        }
+        // A recorder makes a series of what has the same reason, and keeps the first note: only what says the same
+        // again may go to the same one.
+        let told = (reference.uid.clone(), event.reason.clone());
+        if self
+            .recorders
+            .get(&told)
+            .is_none_or(|(note, _)| *note != event.note)
+        {
+            let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+            let told = told.clone();
+            self.recorders.insert(told, (event.note.clone(), recorder));
+        }
+        if let Some((_, recorder)) = self.recorders.get(&told)
+            && let Err(error) = bounded(recorder.publish(event, reference)).await
+        {
+            tracing::debug!(%error, reason = event.reason, "an Event was not published");
+        }
+    }
+}
+
+/// One Event, on the namespace, that stands for many that were dropped.
+fn summary(
+    (namespace, kind, reason): (Option<String>, String, String),
+    count: u64,
+) -> (Event, ObjectReference) {
+    tracing::warn!(
+        namespace,
+        kind,
+        reason,
+        count,
+        "Events were not published: too many at once"
+    );
+    let note = format!(
+        "{count} more Events {reason} were not published, too many being told of at once; the status of each {kind} says the same."
+    );
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "EventsDropped".into(),
+        action: "Publish".into(),
+        note: Some(note),
+        secondary: None,
+    };
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Namespace".into()),
+        name: namespace.clone().or(Some("default".into())),
+        namespace,
+        ..Default::default()
+    };
+    (event, about)
 }
 
 /// Waits while recoveries are under way, but no longer than `patience` in all until there is none again: one that can't
@@ -147,29 +233,4 @@ pub fn reference(kind: &str, namespace: Option<&str>, name: &str, uid: &str) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_recovery_that_does_not_end_holds_events_back_once() {
-        let recoveries = watch::Sender::new(1);
-        let mut held = recoveries.subscribe();
-        let mut patience = Duration::from_millis(50);
-        wait_for_recoveries(&mut held, &mut patience).await;
-        wait_for_recoveries(&mut held, &mut patience).await;
-        let began = Instant::now();
-        for _ in 0..100 {
-            wait_for_recoveries(&mut held, &mut patience).await;
-        }
-        assert!(
-            began.elapsed() < LONGEST_HOLD,
-            "each Event is held back anew"
-        );
-        recoveries.send_replace(0);
-        wait_for_recoveries(&mut held, &mut patience).await;
-        assert_eq!(
-            patience, LONGEST_HOLD,
-            "the next recovery may hold them back again"
-        );
-    }
-}
+mod tests;

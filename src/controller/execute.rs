@@ -16,6 +16,7 @@ use crate::metrics::OutcomeLabel;
 
 use super::callbacks;
 use super::context::{Context, Lane};
+use super::runs;
 
 pub use write::params;
 
@@ -35,6 +36,9 @@ pub struct Tally {
     pub conflicts: u32,
     /// Writes that failed in the last attempt: left to the resync.
     pub unfinished: u32,
+    /// Writes that succeeded and that some event is the reason for, in the order of
+    /// [`CORRECTIONS`](crate::metrics::CORRECTIONS) without the first.
+    pub written: [u32; 5],
 }
 
 /// Plans and writes until nothing in `scope` is left to do, or this controller does not lead any more. Returns what was
@@ -70,6 +74,9 @@ pub async fn converge(
         tally.waiting += outcome.waiting;
         tally.tasks_failed += outcome.tasks_failed;
         tally.conflicts += outcome.conflicts;
+        for (sum, count) in tally.written.iter_mut().zip(outcome.written) {
+            *sum += count;
+        }
         tally.unfinished = outcome.conflicts + outcome.unfinished;
         if tally.unfinished == 0 && !vanished {
             return (tally, recheck);
@@ -137,6 +144,20 @@ async fn execute(
     tally
 }
 
+/// Sends one write, counts it, and settles it in the world.
+pub async fn write_one(
+    context: &Arc<Context>,
+    lane: &Lane,
+    write: &Write,
+) -> Result<(), CallError> {
+    let permit = lane.permits.acquire().await;
+    let result = write::perform(context, lane, write).await;
+    drop(permit);
+    let outcome = result.as_ref().copied();
+    account(context, write, outcome, &mut Tally::default());
+    result
+}
+
 /// Sends one write about a Task, and tells it. Returns the Task, unless it is gone.
 pub async fn write_task(
     context: &Arc<Context>,
@@ -169,6 +190,11 @@ fn account(context: &Context, write: &Write, result: Result<(), &CallError>, tal
             tracing::debug!(%error, what = write.what(), record = %write.key(), "a write failed");
             tally.unfinished += 1;
         }
-        Ok(()) => tell::written(context, write, tally),
+        Ok(()) => {
+            if let Some(kind) = runs::correction(write) {
+                tally.written[kind] += 1;
+            }
+            tell::written(context, write, tally);
+        }
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::api::{ActualLRP, ActualLRPState, Cell, DesiredLRP, Task, TaskState};
 use crate::converge::plan::Scope;
 use crate::converge::world::{Key, Lrp};
+use crate::metrics::{WATCHED, WatchLabel};
 use crate::watching;
 
 use super::context::{Context, locked};
@@ -66,10 +67,14 @@ async fn place_waiting(context: Arc<Context>) {
     }
 }
 
-/// Which kinds were listed.
+/// What is listed before anything is decided: Cell, DesiredLRP, ActualLRP, Task; Nodes and the Pods of others.
+const KINDS: usize = 6;
+
+/// Which kinds were listed. Each has a clone of its own.
 #[derive(Clone)]
 pub struct Listed {
     kinds: Arc<watch::Sender<usize>>,
+    done: bool,
 }
 
 impl Listed {
@@ -77,13 +82,21 @@ impl Listed {
     pub fn new() -> Self {
         Listed {
             kinds: Arc::new(watch::Sender::new(0)),
+            done: false,
         }
     }
 
-    /// Waits until all four kinds were listed once.
+    /// This kind was listed, or can't be and is not waited for.
+    pub fn done(&mut self) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.kinds.send_modify(|kinds| *kinds += 1);
+        }
+    }
+
+    /// Waits until all kinds were listed once.
     pub async fn all(&self) {
         let mut kinds = self.kinds.subscribe();
-        let _ = kinds.wait_for(|kinds| *kinds >= 4).await;
+        let _ = kinds.wait_for(|kinds| *kinds >= KINDS).await;
     }
 }
 
@@ -94,7 +107,11 @@ impl Default for Listed {
 }
 
 /// All that happens to one kind, without the managed fields, which only cost memory.
-fn watch_kind<K>(client: &Client, listed: &Listed) -> BoxStream<'static, Event<K>>
+fn watch_kind<K>(
+    context: &Context,
+    client: &Client,
+    listed: &Listed,
+) -> BoxStream<'static, Event<K>>
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -103,13 +120,21 @@ where
         + Send
         + 'static,
 {
-    let mut first = Some(listed.clone());
-    watching::events(Api::<K>::all(client.clone()), watcher::Config::default())
+    let mut listed = listed.clone();
+    let restarts = context.metrics.watch_restarts.clone();
+    let kind = K::kind(&()).into_owned();
+    let kind = WATCHED.into_iter().find(|watched| *watched == kind);
+    let tell = move |reason| {
+        if let Some(kind) = kind {
+            let label = WatchLabel { kind, reason };
+            restarts.get_or_create(&label).inc();
+        }
+    };
+    let api = Api::<K>::all(client.clone());
+    watching::events_telling(api, watcher::Config::default(), tell)
         .map(move |event| {
-            if matches!(event, Event::InitDone)
-                && let Some(listed) = first.take()
-            {
-                listed.kinds.send_modify(|kinds| *kinds += 1);
+            if matches!(event, Event::InitDone) {
+                listed.done();
             }
             event.modify(|object| object.managed_fields_mut().clear())
         })
@@ -138,7 +163,7 @@ pub fn cells(context: &Arc<Context>, client: &Client, listed: &Listed) -> Object
     let (reader, writer) = reflector::store();
     let context = context.clone();
     let mut live = HashSet::new();
-    let items = watch_kind::<Cell>(client, listed).inspect(move |event| match event {
+    let items = watch_kind::<Cell>(&context, client, listed).inspect(move |event| match event {
         Event::Init => live.clear(),
         Event::InitApply(cell) => {
             live.insert(cell.name_any());
@@ -215,7 +240,8 @@ pub fn desired(context: &Arc<Context>, client: &Client, listed: &Listed) -> Obje
             });
         }
     };
-    let items = watch_kind::<DesiredLRP>(client, listed).inspect(move |event| match event {
+    let items = watch_kind::<DesiredLRP>(&context, client, listed);
+    let items = items.inspect(move |event| match event {
         Event::Init => live.clear(),
         Event::InitApply(object) => {
             live.insert(key(object));
@@ -260,7 +286,7 @@ pub fn tasks(context: &Arc<Context>, client: &Client, listed: &Listed) -> Object
             }
         }
     };
-    let items = watch_kind::<Task>(client, listed).inspect(move |event| match event {
+    let items = watch_kind::<Task>(&context, client, listed).inspect(move |event| match event {
         Event::Init => since = context.world(|world| world.begin_relist()),
         Event::InitApply(object) | Event::Apply(object) => put(object),
         Event::InitDone => {
@@ -282,7 +308,7 @@ pub fn tasks(context: &Arc<Context>, client: &Client, listed: &Listed) -> Object
 
 /// The ActualLRPs: there may be very many, so only the trimmed records in the world are kept.
 pub async fn actual_lrps(context: Arc<Context>, dirty: Arc<Dirty>, client: Client, listed: Listed) {
-    let mut items = watch_kind::<ActualLRP>(&client, &listed);
+    let mut items = watch_kind::<ActualLRP>(&context, &client, &listed);
     let mut since = 0;
     while let Some(event) = items.next().await {
         match event {

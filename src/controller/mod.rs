@@ -5,18 +5,24 @@
 //! every object once per convergence interval. Both come to the same rules through `execute::converge`.
 
 mod callbacks;
+mod clients;
 pub mod context;
 mod convert;
 mod events;
 mod execute;
 mod feed;
+mod forget;
 mod gauges;
 pub mod leader;
 mod ledger;
 mod load;
+mod nodes;
+mod pods;
 mod reconcile;
 mod recovery;
 mod report;
+mod runs;
+mod taint;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -38,15 +44,16 @@ use crate::client::gate::Gate;
 use crate::client::{self, ConnectError};
 use crate::config::ControllerArgs;
 use crate::converge::plan::Rules;
-use crate::metrics::{ClientMetrics, ControllerMetrics};
-use crate::presence::PresenceStore;
-use crate::presence::etcd::EtcdStore;
-use crate::presence::watcher;
+use crate::metrics::{ClientMetrics, ControllerMetrics, PodMetrics};
+use crate::presence::store::{self, Opened};
 
 use callbacks::Callbacks;
+use clients::Clients;
 use context::{Context, Lane, Parts, Triggers};
 use feed::{Dirty, Listed};
 use leader::Election;
+use pods::{Pods, Templates};
+use taint::Taints;
 
 /// Failed reconciles are looked at again after this long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -62,7 +69,7 @@ pub enum StartError {
     Kubernetes(#[from] ConnectError),
     /// No presence store.
     #[error(transparent)]
-    Presence(#[from] crate::presence::etcd::ConnectError),
+    Presence(#[from] store::ConnectError),
     /// No thread.
     #[error(
         "the thread of the leader election can't be started: {0}; raise the limit of processes"
@@ -87,10 +94,12 @@ pub async fn run(
         true => Gate::new_shut(),
         false => Gate::always_open(),
     };
-    let slow = client::build_gated(config, &client_metrics, &gate)?;
-    let fast = client::build_gated(config, &client_metrics, &gate)?;
+    let Clients { fast, slow, pods } = Clients::new(config, &client_metrics, &gate)?;
     client::check(config, &slow).await?;
-    let store = Arc::new(EtcdStore::connect(args.common.etcd()).await?);
+    client::check_crds(config, &slow).await?;
+    let presence = args.common.store(config, &client_metrics);
+    let endpoints = presence.own_addresses();
+    let Opened { store, watcher } = store::open(presence).await?;
 
     let (events, publisher) = events::EventSink::new(slow.clone(), metrics.events_dropped.clone());
     let (cells, cell_triggers) = trigger::unbounded();
@@ -98,7 +107,6 @@ pub async fn run(
     let (tasks, task_triggers) = trigger::unbounded();
     let synced = ready.subscribe();
     let permits = args.write_concurrency as usize;
-    let endpoints = args.common.etcd().endpoints;
     let store_addresses = LookUps::default().of_urls(&endpoints).await;
     let policy = args.tasks.host_policy().guarding(store_addresses);
     let courier = Courier::new(policy, args.tasks.callback_timeout());
@@ -107,8 +115,10 @@ pub async fn run(
         client,
         permits: Semaphore::new(permits),
     };
+    let (pods, wakes) = Pods::new(lane(pods), PodMetrics::new(registry));
+    let (taints, nodes_to_taint) = Taints::new(args.nodes.node_taint);
     let context = Context::new(Parts {
-        store: store.clone() as Arc<dyn PresenceStore>,
+        store,
         fast: lane(fast),
         slow: lane(slow.clone()),
         metrics: metrics.clone(),
@@ -125,6 +135,9 @@ pub async fn run(
         },
         synced,
         callbacks,
+        pods,
+        taints,
+        retention: args.nodes.retention(),
         gate: gate.clone(),
     });
     gauges::register(registry, &context);
@@ -132,11 +145,10 @@ pub async fn run(
     // Cancelled when the lanes have stopped, so that nobody follows while they still write.
     let leave = CancellationToken::new();
     let left = if args.leader.leader_elect {
-        let namespace = args.leader.namespace.clone();
         let election = Election {
             config: config.clone(),
             metrics: client_metrics,
-            namespace: namespace.unwrap_or_else(|| config.default_namespace.clone()),
+            namespace: args.common.namespace(config),
             timing: args.leader.timing(),
             gate,
             terms: began,
@@ -157,9 +169,10 @@ pub async fn run(
             tracing::warn!(
                 "the presence watch is off: lost Cells are found by the convergence passes alone"
             );
+            tasks.spawn(watcher.run(None, over.clone()));
         } else {
             let (sender, receiver) = mpsc::channel(PRESENCE_QUEUE);
-            tasks.spawn(watcher::run(args.common.etcd(), sender, over.clone()));
+            tasks.spawn(watcher.run(Some(sender), over.clone()));
             tasks.spawn(recovery::run(context.clone(), receiver));
         }
         tasks.spawn(feed::actual_lrps(
@@ -168,8 +181,18 @@ pub async fn run(
             slow.clone(),
             listed.clone(),
         ));
+        tasks.spawn(nodes::nodes(context.clone(), slow.clone(), listed.clone()));
+        tasks.spawn(nodes::foreign_pods(
+            context.clone(),
+            slow.clone(),
+            listed.clone(),
+        ));
+        if let Some(wakes) = nodes_to_taint {
+            tasks.spawn(taint::run(context.clone(), wakes));
+        }
         tasks.spawn(feed::flush(context.clone(), dirty.clone()));
         tasks.spawn(load::run(context.clone()));
+        tasks.spawn(runs::run(context.clone()));
         tasks.spawn(leader::terms(context.clone(), terms));
         tokio::spawn(feed::sweep_orphans(context.clone()));
 
@@ -183,10 +206,16 @@ pub async fn run(
         );
         tasks.spawn(cells);
         let desired = feed::desired(&context, &slow, &listed);
+        let desired_templates = desired.0.clone();
         let reconcile = reconcile::reconcile_desired;
         let desired = reconcile_all(desired, desired_triggers, reconcile, &context, &over);
         tasks.spawn(desired);
         let work = feed::tasks(&context, &slow, &listed);
+        let templates = Templates {
+            desired: desired_templates,
+            tasks: work.0.clone(),
+        };
+        tasks.spawn(pods::run(context.clone(), templates, wakes));
         let work = reconcile_all(
             work,
             task_triggers,
@@ -196,9 +225,14 @@ pub async fn run(
         );
         tasks.spawn(work);
 
+        let first = context.clone();
         tasks.spawn(async move {
             listed.all().await;
             tracing::info!("all kinds are listed: working");
+            // Before anything is looked at. Who has to be elected begins a run with its term.
+            if first.leading() {
+                runs::begin(&first, runs::Trigger::Startup);
+            }
             ready.send_replace(true);
             std::future::pending().await
         });

@@ -16,12 +16,14 @@ use crate::converge::status;
 use crate::metrics::{ControllerLabel, ResultLabel};
 use crate::presence::{Presence, PresencePhase, StoreError};
 
-use super::context::Context;
+use super::context::{Context, locked};
 use super::convert::key;
 use super::events::reference;
-use super::execute::{converge, params};
+use super::execute::{Tally, converge, params};
+use super::forget::forget;
 use super::ledger;
 use super::recovery::{Loss, recover};
+use super::runs::{self, Look, Object, guarded};
 use crate::patch::status_patch;
 
 /// While the watch is heard it gets this long to tell of a loss itself before the resync acts.
@@ -39,13 +41,17 @@ pub enum Error {
     /// Some writes did not succeed.
     #[error("{0} writes did not succeed")]
     Unfinished(u32),
+    /// The rules can't cope with this object.
+    #[error("it panicked")]
+    Panicked,
 }
 
 /// Runs one reconcile, if this controller leads, and measures it.
 pub async fn measured(
     context: &Context,
     controller: &'static str,
-    reconcile: impl Future<Output = Result<Action, Error>>,
+    object: Object,
+    reconcile: impl Future<Output = Result<(Action, Tally), Error>>,
 ) -> Result<Action, Error> {
     if !context.leading() {
         // Everything is looked at when this controller begins to lead.
@@ -55,8 +61,21 @@ pub async fn measured(
     let workers = context.metrics.active_workers.get_or_create(&label).clone();
     workers.inc();
     let began = Instant::now();
-    let result = reconcile.await;
+    let by_interval = locked(&context.runs).enter(&object, began);
+    let result = guarded(&context.metrics, controller, reconcile).await;
     workers.dec();
+    let result = result.unwrap_or(Err(Error::Panicked));
+    let look = match &result {
+        Ok((action, _)) if *action == Action::requeue(context.interval) => Look::Idle,
+        Ok(_) => Look::Due,
+        Err(_) => Look::Failed,
+    };
+    if let (true, Ok((_, tally))) = (by_interval, &result) {
+        runs::corrected(&context.metrics, tally);
+    }
+    let ended = locked(&context.runs).leave(&object, look, context.interval, Instant::now());
+    runs::record(&context.metrics, ended);
+    let result = result.map(|(action, _)| action);
     context
         .metrics
         .reconcile_time
@@ -85,8 +104,11 @@ pub async fn measured(
 pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<Action, Error> {
     context.synced().await;
     let name = object.name_any();
-    measured(&context, "cell", async {
-        let again = match context.store.get(&name).await?.presence {
+    let looked_at = Object::Cell(name.clone());
+    measured(&context, "cell", looked_at, async {
+        let presence = context.store.get(&name).await?.presence;
+        let held = presence.is_some();
+        let again = match presence {
             Some(presence) => {
                 context.heard(&presence);
                 tell_of_old_epoch(&context, &name, &presence);
@@ -95,17 +117,17 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
             }
             None => absent(&context, &name).await,
         };
+        context.wake_taint(&name);
         // Finishes what a recovery, a return or a drain began.
-        let (tally, _) = converge(&context, &context.slow, &Scope::Cell(name), None).await;
+        let scope = Scope::Cell(name.clone());
+        let (tally, _) = converge(&context, &context.slow, &scope, None).await;
         if tally.unfinished > 0 {
             return Err(Error::Unfinished(tally.unfinished));
         }
-        let now = Timestamp::now();
-        context
-            .metrics
-            .last_resync
-            .set(now.as_millisecond() as f64 / 1000.0);
-        Ok(Action::requeue(again))
+        if !held {
+            forget(&context, &name).await?;
+        }
+        Ok((Action::requeue(again), tally))
     })
     .await
 }
@@ -241,7 +263,8 @@ pub async fn reconcile_desired(
 ) -> Result<Action, Error> {
     context.synced().await;
     let key = key(object.as_ref());
-    measured(&context, "desiredlrp", async {
+    let looked_at = Object::Desired(key.clone());
+    measured(&context, "desiredlrp", looked_at, async {
         let (tally, recheck) =
             converge(&context, &context.slow, &Scope::Desired(key.clone()), None).await;
         let now = Timestamp::now();
@@ -273,7 +296,8 @@ pub async fn reconcile_desired(
         if tally.unfinished > 0 {
             return Err(Error::Unfinished(tally.unfinished));
         }
-        Ok(Action::requeue(until(recheck, now, context.interval)))
+        let again = until(recheck, now, context.interval);
+        Ok((Action::requeue(again), tally))
     })
     .await
 }
@@ -282,16 +306,14 @@ pub async fn reconcile_desired(
 pub async fn reconcile_task(object: Arc<Task>, context: Arc<Context>) -> Result<Action, Error> {
     context.synced().await;
     let key = key(object.as_ref());
-    measured(&context, "task", async {
+    let looked_at = Object::Task(key.clone());
+    measured(&context, "task", looked_at, async {
         let (tally, recheck) = converge(&context, &context.slow, &Scope::Task(key), None).await;
         if tally.unfinished > 0 {
             return Err(Error::Unfinished(tally.unfinished));
         }
-        Ok(Action::requeue(until(
-            recheck,
-            Timestamp::now(),
-            context.interval,
-        )))
+        let again = until(recheck, Timestamp::now(), context.interval);
+        Ok((Action::requeue(again), tally))
     })
     .await
 }
@@ -302,6 +324,11 @@ fn until(recheck: Option<Timestamp>, now: Timestamp, interval: Duration) -> Dura
         return interval;
     };
     let left = Duration::try_from(recheck.duration_since(now)).unwrap_or_default();
-    // A few milliseconds later than due, so that it is due on any clock that rounds.
-    (left + Duration::from_millis(5)).min(interval)
+    // A few milliseconds later than due, so that it is due on any clock that rounds. What falls due just after the
+    // interval is waited for, so that the interval finds nothing but what no event told.
+    let wait = left + Duration::from_millis(5);
+    match wait < interval + Duration::from_secs(1) {
+        true => wait,
+        false => interval,
+    }
 }

@@ -1,7 +1,7 @@
 //! The fast lane: what happens when a Cell's presence is gone.
 //!
 //! Confirm by a linearizable read, write the verdict on the Cell first, then place its instances and fail its
-//! Tasks in one batch, tell it in one Event. The resync comes the same way when the watch missed a loss.
+//! Tasks in one batch, tell it on the Cell. The resync comes the same way when the watch missed a loss.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -15,14 +15,14 @@ use crate::converge::cell::{self, LossTimes, Observation, Source, Verdict};
 use crate::converge::life::Life;
 use crate::converge::plan::Scope;
 use crate::converge::world::{CellRecord, Key};
-use crate::metrics::{ReasonLabel, SourceLabel};
-use crate::presence::{Departure, Presence, PresenceEvent, PresencePhase};
+use crate::metrics::{SourceLabel, WatchLabel};
+use crate::presence::{Departure, Notice, Presence, PresenceEvent, PresencePhase};
 
 use super::context::Context;
 use super::events::reference;
 use super::execute::converge;
 use super::ledger;
-use super::report::{Recovery, report};
+use super::report::{Recovery, expired, report};
 
 /// A presence that was noticed to be gone.
 #[derive(Debug, Clone)]
@@ -71,7 +71,10 @@ pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent
                 context
                     .metrics
                     .watch_restarts
-                    .get_or_create(&ReasonLabel { reason })
+                    .get_or_create(&WatchLabel {
+                        kind: "Presence",
+                        reason,
+                    })
                     .inc();
             }
         }
@@ -84,7 +87,10 @@ fn gone(context: &Arc<Context>, departure: &Departure) {
     let mut loss = Loss {
         cell: cell.clone(),
         phase: value.as_ref().map(|value| value.phase),
-        source: Source::Watch,
+        source: match departure.notice {
+            Notice::Watch | Notice::Relist => Source::Watch,
+            Notice::Timer => Source::Timer,
+        },
         noticed: departure.at,
         noticed_time: Timestamp::now(),
         // One TTL before the store let go of it there was a renewal.
@@ -240,6 +246,9 @@ async fn lost(context: &Arc<Context>, loss: Loss, record: &CellRecord) {
         source = source.source,
         "the Cell is lost: its presence expired"
     );
+    expired(context, &loss.cell, &record.version.uid, loss.source);
+    // Begun now and waited for by nobody.
+    context.wake_taint(&loss.cell);
     context.note_down(running_on(context, &loss.cell), &loss.cell, loss.alive);
 
     let first = OnceLock::new();

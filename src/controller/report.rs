@@ -1,4 +1,4 @@
-//! Telling what a recovery did: on the Cell, in one Event, in the metrics, in one log line.
+//! Telling of a loss, and what its recovery did: on the Cell, in Events, in the metrics, in one log line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::converge::cell::Source;
 use crate::converge::status;
-use crate::metrics::OutcomeLabel;
+use crate::metrics::{CORRECTIONS, KindLabel, OutcomeLabel};
 
 use super::context::Context;
 use super::events::reference;
@@ -30,6 +30,18 @@ pub struct Recovery {
     pub took: Duration,
 }
 
+/// Tells that a Cell is lost, before anything is done about it.
+pub fn expired(context: &Context, cell: &str, cell_uid: &str, source: Source) {
+    let note = format!(
+        "Its presence expired, as the {} noticed: its work is moved to other Cells.",
+        source.as_str()
+    );
+    let about = reference("Cell", None, cell, cell_uid);
+    context
+        .events
+        .warning(about, "CellPresenceExpired", "Recover", note);
+}
+
 /// Tells it.
 pub async fn report(context: &Arc<Context>, recovery: Recovery) {
     let Recovery {
@@ -47,21 +59,36 @@ pub async fn report(context: &Arc<Context>, recovery: Recovery) {
         tasks_failed,
         conflicts,
         unfinished,
+        written: _,
     } = tally;
     let millis = |span: Duration| format!("{} ms", span.as_millis());
     let began = start.map_or_else(String::new, |start| {
         format!(", the first after {}", millis(start))
     });
     let note = format!(
-        "The presence expired: {placed} ActualLRPs were placed on other Cells, {waiting} wait for room, {tasks_failed} Tasks were failed, all within {} of being noticed by the {}{began}.",
+        "{placed} ActualLRPs were placed on other Cells, {waiting} wait for room, {tasks_failed} Tasks were failed, all within {} of being noticed by the {}{began}.",
         millis(took),
         loss.source.as_str(),
     );
     let about = || reference("Cell", None, &loss.cell, &cell_uid);
-    context
-        .events
-        .warning(about(), "CellPresenceExpired", "Recover", note);
+    match (waiting, unfinished) {
+        (0, 0) => context
+            .events
+            .normal(about(), "CellRecoveryCompleted", "Recover", note),
+        (_, 0) => context
+            .events
+            .warning(about(), "CellRecoveryPartlyFailed", "Recover", note),
+        (_, _) => {
+            let note = format!("{note} {unfinished} writes failed and are tried again.");
+            context
+                .events
+                .warning(about(), "CellRecoveryPartlyFailed", "Recover", note);
+        }
+    }
     if loss.source == Source::Resync && context.watch_should_have_told() {
+        let kind = CORRECTIONS[0];
+        let corrections = &context.metrics.convergence_corrections;
+        corrections.get_or_create(&KindLabel { kind }).inc();
         let note =
             "The presence watch did not tell of this loss; the periodic pass found it.".to_owned();
         context

@@ -7,6 +7,7 @@ use crate::api::conditions::{self, READY, Truth};
 use crate::api::{CellState, CellStatus, LastRecovery};
 use crate::presence::{Presence, PresencePhase};
 
+use super::node::Standing;
 use super::world::CellRecord;
 
 /// What was read from the presence store about one Cell.
@@ -30,6 +31,8 @@ pub enum Observation {
 pub enum Source {
     /// The presence watch.
     Watch,
+    /// The controller's clock, where the presence store does not end leases itself.
+    Timer,
     /// The periodic resync: the watch missed it.
     Resync,
 }
@@ -39,6 +42,7 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Watch => "watch",
+            Source::Timer => "timer",
             Source::Resync => "resync",
         }
     }
@@ -202,7 +206,29 @@ pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp)
             "Unschedulable",
             "The presence is held. spec.unschedulable keeps new work away.",
         ),
-        Some(CellState::Present) => (Truth::True, "PresenceHeld", "The presence is held."),
+        Some(CellState::Present) => match cell.node.as_ref().map(|node| node.standing) {
+            None | Some(Standing::Open) => (Truth::True, "PresenceHeld", "The presence is held."),
+            Some(Standing::Unschedulable) => (
+                Truth::True,
+                "NodeUnschedulable",
+                "The presence is held. Its Node is cordoned: no new work comes here.",
+            ),
+            Some(Standing::NotReady) => (
+                Truth::False,
+                "NodeNotReady",
+                "The presence is held, but its Node is not Ready: no new work comes here.",
+            ),
+            Some(Standing::NotFound) => (
+                Truth::False,
+                "NodeNotFound",
+                "The presence is held, but there is no Node of the name in spec.nodeName: no new work comes here.",
+            ),
+            Some(Standing::NotRead) => (
+                Truth::False,
+                "NodeNotRead",
+                "The presence is held, but the controller could not read the Nodes and Pods: no new work comes here. If it may not, let it list and watch nodes and pods.",
+            ),
+        },
     };
     conditions::set(
         &mut status.conditions,

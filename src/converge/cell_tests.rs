@@ -11,6 +11,7 @@ fn ledger(state: Option<CellState>) -> CellRecord {
         generation: 1,
         zone: "z1".into(),
         executor: ExecutorKind::Process,
+        node: None,
         capacity: Resources::default(),
         containers: 1,
         required_tags: Vec::new(),
@@ -34,8 +35,10 @@ fn held(epoch: i64, incarnation: &str, phase: PresencePhase) -> Observation {
         ttl_seconds: 5,
         phase,
         owner: String::new(),
+        holder: String::new(),
         first_epoch: None,
         epoch_base: 0,
+        epoch: None,
     };
     Observation::Held(Presence {
         cell: "a".into(),

@@ -8,6 +8,9 @@
 //! (Unclaimed and mine, without a container), one object holds the ordinary, the suspect and the evacuating
 //! instance, and a missing record may still be wanted.
 
+pub mod said;
+pub mod view;
+
 /// What the record of an ActualLRP says about one instance guid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LrpRecord {

@@ -7,11 +7,14 @@
 pub mod cell;
 pub mod crash;
 pub mod demand;
+pub mod forget;
 pub mod harmony;
 pub mod life;
 pub mod lrp;
+pub mod node;
 pub mod placement;
 pub mod plan;
+pub mod pods;
 pub mod process_spec;
 pub mod status;
 pub mod task;

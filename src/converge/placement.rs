@@ -1,6 +1,6 @@
 //! The auction's terms: who bids, what is asked for, and the knobs.
 //!
-//! Filters first: executor, placement tags, cordon, resources. Then, for an LRP, the zone with the fewest instances
+//! Filters first: executor, placement tags, cordon, what the template asks of a node, resources. Then, for an LRP, the zone with the fewest instances
 //! of the same process, then the lowest score: resources used, instances starting, instances of the same process on
 //! the Cell. Ties go to the Cell whose name comes first, so the same batch gives the same answer. The rules are
 //! Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
@@ -10,15 +10,17 @@ use std::cmp::Reverse;
 use crate::api::{ExecutorKind, template::Resources};
 
 use super::demand::Demand;
-use super::world::Key;
+use super::node::{self, NodeRecord, Standing};
+use super::world::{Foreign, Key};
 
 mod auction;
+mod on_nodes;
 mod refusal;
 #[cfg(test)]
 mod tests;
 
 pub use auction::{Auction, Winner};
-pub use refusal::START_LIMIT;
+pub use refusal::{START_LIMIT, says_the_same};
 
 /// Outweighs every resource: an instance goes beside one of its own process only when no other Cell is left
 /// (Diego's `LocalityOffset`).
@@ -64,18 +66,33 @@ pub struct Bidder<'a> {
     pub optional_tags: &'a [String],
     /// It takes no new work; what it runs counts for the spread over zones.
     pub cordoned: bool,
+    /// The node that it is, with executor Pods.
+    pub node: Option<Ground<'a>>,
     /// What it has and what is taken.
     pub room: Room,
+}
+
+/// The node that a Cell is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ground<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it takes Pods.
+    pub standing: Standing,
+    /// What is known of it.
+    pub record: Option<&'a NodeRecord>,
 }
 
 /// What a Cell has to offer and what is taken of it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Room {
-    /// Memory and disk, in bytes.
+    /// Memory and disk, in bytes; CPU in thousandths.
     pub capacity: Resources,
+    /// CPU limits it and counts for how full it is: a node's does, that of other machines is not known.
+    pub counts_cpu: bool,
     /// Containers at once.
     pub containers: i32,
-    /// Memory and disk taken.
+    /// What is taken of that.
     pub used: Resources,
     /// Containers taken.
     pub used_containers: i32,
@@ -124,12 +141,40 @@ impl<'a> Ask<'a> {
 impl Bidder<'_> {
     /// Whether it may run such work at all, room or not.
     fn compatible(&self, demand: &Demand) -> bool {
-        self.runs(demand) && self.tags_match(&demand.tags)
+        self.runs(demand) && self.tags_match(&demand.tags) && self.stands_right(demand)
     }
 
-    /// Cells with executor Pods take no work yet: nothing makes their Pods.
+    /// Whether its executor can give what the template asks for.
     fn runs(&self, demand: &Demand) -> bool {
-        self.executor == ExecutorKind::Process && demand.process_refusal.is_none()
+        match self.executor {
+            ExecutorKind::Process => demand.process_refusal.is_none(),
+            ExecutorKind::Pods => demand.pods_refusal.is_none(),
+        }
+    }
+
+    /// Whether its node, if it is one, is what the template asks for.
+    fn stands_right(&self, demand: &Demand) -> bool {
+        match (self.executor, self.node) {
+            (ExecutorKind::Process, _) => true,
+            (
+                ExecutorKind::Pods,
+                Some(Ground {
+                    name,
+                    record: Some(record),
+                    ..
+                }),
+            ) => node::fit(&demand.node, name, record).is_ok(),
+            (ExecutorKind::Pods, _) => false,
+        }
+    }
+
+    /// It takes no new work, by an operator's wish or because its node takes none.
+    fn is_closed(&self) -> bool {
+        self.cordoned
+            || match self.executor {
+                ExecutorKind::Process => false,
+                ExecutorKind::Pods => self.node.is_none_or(|node| node.standing != Standing::Open),
+            }
     }
 
     /// The Cell's required tags, then any of its optional ones: required <= wanted <= required + optional.
@@ -142,8 +187,32 @@ impl Bidder<'_> {
 }
 
 impl Room {
+    /// The room of a Cell that is a node: no more than the node gives to all Pods, of which others have taken some,
+    /// and no more than the Cell offers to ours.
+    pub fn on_node(self, node: &NodeRecord, foreign: Foreign) -> Room {
+        let offered = Resources {
+            // A Cell offers no certain part of its node's CPU.
+            cpu: node.allocatable.cpu,
+            ..self.capacity.plus(foreign.resources)
+        };
+        let capacity = node.allocatable.min(offered);
+        let containers = node.pods.min(self.containers.saturating_add(foreign.pods));
+        Room {
+            capacity,
+            counts_cpu: true,
+            containers,
+            // What asks for none of what is overdrawn fits all the same, as with the scheduler.
+            used: self.used.plus(foreign.resources).min(capacity),
+            used_containers: self.used_containers.saturating_add(foreign.pods),
+            ..self
+        }
+    }
+
     fn fits(&self, wanted: Resources) -> bool {
-        !self.lacks_containers() && !self.lacks_memory(wanted) && !self.lacks_disk(wanted)
+        !self.lacks_containers()
+            && !self.lacks_memory(wanted)
+            && !self.lacks_disk(wanted)
+            && !self.lacks_cpu(wanted)
     }
 
     fn lacks_containers(&self) -> bool {
@@ -158,7 +227,11 @@ impl Room {
         self.used.disk.saturating_add(wanted.disk) > self.capacity.disk
     }
 
-    /// The mean of the used fractions of memory, disk and containers after the placement.
+    fn lacks_cpu(&self, wanted: Resources) -> bool {
+        self.counts_cpu && self.used.cpu.saturating_add(wanted.cpu) > self.capacity.cpu
+    }
+
+    /// The mean of the used fractions of memory, disk and containers, and of CPU where it counts, after the placement.
     fn fullness(&self, wanted: Resources) -> f64 {
         let fraction = |used: i64, total: i64| match total {
             1.. => used as f64 / total as f64,
@@ -170,12 +243,17 @@ impl Room {
             i64::from(self.used_containers) + 1,
             i64::from(self.containers),
         );
-        (memory + disk + containers) / 3.0
+        match self.counts_cpu {
+            false => (memory + disk + containers) / 3.0,
+            true => {
+                let cpu = fraction(self.used.cpu + wanted.cpu, self.capacity.cpu);
+                (memory + disk + containers + cpu) / 4.0
+            }
+        }
     }
 
     fn take(&mut self, wanted: Resources) {
-        self.used.memory += wanted.memory;
-        self.used.disk += wanted.disk;
+        self.used = self.used.plus(wanted);
         self.used_containers += 1;
     }
 }

@@ -80,6 +80,11 @@ pub enum LrpChange {
     SuspectDropped,
     /// The evacuating instance is dropped.
     EvacuatingDropped,
+    /// What the `pods` executor says of an instance in a rep's place.
+    Told {
+        /// In words.
+        done: &'static str,
+    },
 }
 
 /// What a write does to a Task.
@@ -108,6 +113,11 @@ pub enum TaskChange {
     Demoted,
     /// Its callback is settled.
     Settled,
+    /// What the `pods` executor says of its run in a rep's place.
+    Told {
+        /// In words.
+        done: &'static str,
+    },
 }
 
 /// One write, conditional on the version it was decided on.

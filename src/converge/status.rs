@@ -43,7 +43,7 @@ pub fn desired(world: &World, key: &Key, now: Timestamp) -> Option<DesiredLRPSta
         (_, Some(error)) => (
             Truth::False,
             "InstancesUnplaced",
-            format!("{so_far}; no Cell can take another: {error}."),
+            format!("{so_far}; another can't be started: {error}."),
         ),
         _ if count.crashed > 0 => {
             let one = count.crash.unwrap_or_default();

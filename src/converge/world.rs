@@ -4,8 +4,10 @@
 //! plans decide the same thing twice) and settled by the answer; an older version never replaces a newer one.
 
 mod charging;
+mod nodes;
 mod planned;
 mod stored;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,6 +21,10 @@ use crate::api::{
 
 use super::demand::Demand;
 use super::life::{self, Life};
+use super::node::CellNode;
+
+pub use nodes::{Foreign, ForeignPod, NodeNews};
+pub use touched::Touched;
 
 /// Namespace and name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +83,8 @@ pub struct CellRecord {
     pub zone: String,
     /// How it runs work.
     pub executor: ExecutorKind,
+    /// The node that it is, with executor Pods.
+    pub node: Option<CellNode>,
     /// Memory and disk, in bytes.
     pub capacity: Resources,
     /// Containers at once.
@@ -217,7 +225,11 @@ pub struct World {
     starts_ended: u64,
     /// Cells without a ledger whose presence was read as gone, and up to which epoch their work is lost by that.
     vanished: HashMap<String, i64>,
+    /// What Cells with executor Pods stand on.
+    nodes: nodes::Nodes,
     relist: u64,
+    /// What Pods follow.
+    touched: Touched,
 }
 
 impl World {
@@ -359,6 +371,7 @@ impl World {
         if !self.has_ledger(cell) {
             let known = self.vanished.entry(cell.to_owned()).or_default();
             *known = recorded.max(*known);
+            self.touch_cell(cell);
         }
     }
 

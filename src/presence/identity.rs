@@ -30,6 +30,18 @@ pub struct Identity {
     pub lease_id: Option<i64>,
 }
 
+/// Whom a rep's presence is marked as belonging to, and with that what proves that a key found there is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody who could prove it: a key found there is another's.
+    Unproven,
+    /// The rep of a work directory, which is locked.
+    WorkDir(Identity),
+    /// The machine, by the id of its boot: of two reps of the same boot the newer one holds the presence, and after
+    /// another boot the presence of the former one is ended at once. No two machines may have the same Cell's name.
+    Boot(String),
+}
+
 /// Why the work directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkDirError {

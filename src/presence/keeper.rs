@@ -11,10 +11,16 @@
 //!     v                                   v
 //!   Failed                             Released
 //! ```
+//!
+//! A rep whose identity is its machine's boot may have a successor on the same machine. That one takes the key over at
+//! once, under the same epoch; the older one is *superseded*: it stays in Registering, and says nothing to the store
+//! until the key is gone.
 
+mod backend;
 mod decide;
-mod lane;
-mod register;
+mod etcd;
+mod kubernetes;
+mod report;
 mod worker;
 
 use std::sync::Arc;
@@ -23,9 +29,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::etcd::{ConfigError, EtcdConfig};
-use super::identity::Identity;
-use super::{PresencePhase, StoreError};
+use super::PresencePhase;
+use super::identity::{Identity, Owner};
+use super::store::StoreConfig;
+use decide::BOOT;
+use worker::{Identified, Wires, Worker};
+
+pub use report::{FailureKind, KeeperError, KeeperReport, LossReason};
+
+/// The shortest pause between tries; the longest is the renewal interval.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// What is registered.
 #[derive(Debug, Clone)]
@@ -39,6 +52,8 @@ pub struct Registration {
     /// The greatest epoch that the ledger has of this Cell: the next one must be greater, also in a store that lost
     /// its data.
     pub known_epoch: KnownEpoch,
+    /// The greatest epoch under which the ledger has this Cell lost or gone: it lives on only under a greater one.
+    pub dead_epoch: KnownEpoch,
 }
 
 /// The greatest epoch that was ever heard of; shared between who hears and who registers.
@@ -67,122 +82,6 @@ pub struct Keeping {
     /// Taken just before the last renewal (or grant) was sent that the store answered with a TTL above 0: it can't
     /// expire the key earlier than this plus the TTL, and can any time after.
     pub last_renewal_sent: Option<Instant>,
-}
-
-/// Why an exchange with the store did not do its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// No answer within the deadline.
-    Timeout,
-    /// An error, or a connection that broke.
-    Error,
-}
-
-/// How a presence was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LossReason {
-    /// The store no longer knows the lease: it expired, was revoked, or the store lost its data.
-    LeaseGone,
-    /// The lease lives, but the key was deleted or is another's.
-    KeyGone,
-}
-
-/// What the keeper has to tell.
-#[derive(Debug, Clone)]
-pub enum KeeperReport {
-    /// The Cell is registered.
-    Registered {
-        /// Grows with every registration, unless the former one was taken over.
-        epoch: i64,
-        /// The lease that holds the key.
-        lease_id: i64,
-        /// As granted.
-        ttl: Duration,
-        /// The key of a former life of this rep was still there and goes on: nothing of this Cell was lost.
-        took_over: bool,
-    },
-    /// A try to register got no good answer from the store; the next one follows.
-    RegistrationFailed {
-        /// In which way.
-        kind: FailureKind,
-    },
-    /// A renewal was answered.
-    Renewed {
-        /// From before it was sent until its answer.
-        took: Duration,
-    },
-    /// A renewal was not answered; the next try follows on another connection.
-    RenewalFailed {
-        /// In which way.
-        kind: FailureKind,
-    },
-    /// The presence is gone. Registering anew has begun, which gives another epoch.
-    Lost {
-        /// How.
-        reason: LossReason,
-    },
-    /// Another rep holds this Cell's key. Retried until its TTL is over: it may be a dead one.
-    Refused {
-        /// The holder's incarnation, where its value can be read.
-        incarnation: Option<String>,
-        /// The holder's epoch.
-        epoch: i64,
-    },
-    /// Ended by [`KeeperControl::release`].
-    Released {
-        /// The store confirmed that the key is gone; otherwise it expires by itself.
-        given_back: bool,
-    },
-    /// Ended by an error that no retry mends.
-    Failed {
-        /// What to tell the operator.
-        error: KeeperError,
-    },
-}
-
-/// An error that ends the keeper, or that refuses a request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeeperError {
-    /// The options can't work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The operating system gave no thread.
-    #[error("the presence keeper can't be started: {0}")]
-    Thread(String),
-    /// The store silently makes short TTLs longer; a promise that it won't keep must not be made.
-    #[error(
-        "--presence-ttl-seconds {asked} is below what the presence store can do: it grants at least {minimum} s \
-         (one and a half of etcd's election timeout); set --presence-ttl-seconds to {minimum} or more"
-    )]
-    TtlBelowMinimum {
-        /// As asked for, in seconds.
-        asked: u32,
-        /// What the store made of it, in seconds.
-        minimum: i64,
-    },
-    /// Another rep holds the key, and its TTL has passed more than once.
-    #[error(
-        "cell id \"{cell_id}\" is held by another rep (incarnation {}, epoch {epoch}); \
-         give this rep another --cell-id, or stop the other one",
-        incarnation.as_deref().unwrap_or("unreadable")
-    )]
-    HeldByAnother {
-        /// The name in dispute.
-        cell_id: String,
-        /// The holder's incarnation, where its value can be read.
-        incarnation: Option<String>,
-        /// The holder's epoch.
-        epoch: i64,
-    },
-    /// The Cell is not registered at the moment; the phase is published with the next registration.
-    #[error("the presence is not held at the moment")]
-    NotHeld,
-    /// The store did not take the phase in time; it is published with the next registration.
-    #[error("the presence store did not take the new phase: {0}")]
-    NotWritten(String),
-    /// The keeper has ended.
-    #[error("the presence keeper has ended")]
-    Ended,
 }
 
 /// A running keeper: its reports, and the control over it.
@@ -216,55 +115,75 @@ enum Command {
 const REPORTS: usize = 256;
 
 impl Keeper {
-    /// Starts to register and renew.
+    /// Starts to register and renew. What is registered is marked as `owner` says.
     ///
-    /// `identity` is what [`Identity::prepare`] gave, with the work directory locked. Its token is what the key is
-    /// marked with, and the proof that a key found there is our own. Without it, a key found there is another's.
+    /// # Errors
+    /// When the options can't work, or there is no thread.
     pub fn start(
-        config: EtcdConfig,
+        store: StoreConfig,
         registration: Registration,
-        identity: Option<Identity>,
+        owner: Owner,
     ) -> Result<Self, KeeperError> {
-        config.validate()?;
-        let thread_error = |error: std::io::Error| KeeperError::Thread(error.to_string());
+        store.validate()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(thread_error)?;
-        let identity = identity.filter(|identity| identity.cell_id == registration.cell_id);
-        let proof = identity.is_some();
-        let owner = match identity {
-            Some(identity) => identity.owner,
-            None => {
-                Identity::new(&registration.cell_id, &registration.incarnation)
-                    .map_err(thread_error)?
-                    .owner
-            }
-        };
-
+        let me = identify(owner, &registration)?;
         let (reports_in, reports) = mpsc::channel(REPORTS);
         let (commands, commands_out) = mpsc::channel(8);
         let (keeping_in, keeping) = watch::channel(Keeping::default());
-        let worker = worker::Worker::new(
-            config,
-            registration,
-            owner,
-            proof,
-            worker::Wires {
-                reports: reports_in,
-                commands: commands_out,
-                keeping: keeping_in,
-            },
-        );
+        let wires = Wires {
+            reports: reports_in,
+            commands: commands_out,
+            keeping: keeping_in,
+        };
+        let cell = registration.cell_id.clone();
+        let work = move || match store {
+            StoreConfig::Etcd(config) => {
+                let backend = etcd::EtcdBackend::new(config, &cell);
+                runtime.block_on(Worker::new(backend, registration, me, wires).run());
+            }
+            StoreConfig::Kubernetes(config) => {
+                let backend = kubernetes::LeaseBackend::new(*config, &cell);
+                runtime.block_on(Worker::new(backend, registration, me, wires).run());
+            }
+        };
         std::thread::Builder::new()
             .name("presence-keeper".into())
-            .spawn(move || runtime.block_on(worker.run()))
+            .spawn(work)
             .map_err(thread_error)?;
         Ok(Self {
             reports,
             control: KeeperControl { commands, keeping },
         })
     }
+}
+
+fn identify(owner: Owner, registration: &Registration) -> Result<Identified, KeeperError> {
+    let Registration {
+        cell_id,
+        incarnation,
+        ..
+    } = registration;
+    // Each has a random token; what else is in them is of no interest here.
+    let random = || Identity::new(cell_id, incarnation).map(|identity| identity.owner);
+    let unproven = random().map_err(thread_error)?;
+    let (owner, proof, machine) = match owner {
+        Owner::WorkDir(identity) if identity.cell_id == *cell_id => (identity.owner, true, false),
+        Owner::WorkDir(_) | Owner::Unproven => (unproven, false, false),
+        Owner::Boot(id) => (format!("{BOOT}{id}"), true, true),
+    };
+    Ok(Identified {
+        owner,
+        holder: random().map_err(thread_error)?,
+        proof,
+        machine,
+    })
+}
+
+fn thread_error(error: std::io::Error) -> KeeperError {
+    KeeperError::Thread(error.to_string())
 }
 
 impl KeeperControl {
@@ -297,44 +216,5 @@ impl KeeperControl {
             .await
             .map_err(|_| KeeperError::Ended)?;
         answer.await.map_err(|_| KeeperError::Ended)
-    }
-}
-
-impl FailureKind {
-    /// As a metric's label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl From<&StoreError> for FailureKind {
-    fn from(error: &StoreError) -> Self {
-        match error {
-            StoreError::Timeout(_) => Self::Timeout,
-            StoreError::Etcd(_) | StoreError::Credentials { .. } => Self::Error,
-        }
-    }
-}
-
-impl LossReason {
-    /// As a metric's label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LeaseGone => "lease_gone",
-            Self::KeyGone => "key_gone",
-        }
-    }
-}
-
-impl KeeperReport {
-    /// Whether it may be left out when nobody reads: the next one of its kind tells as much.
-    fn is_routine(&self) -> bool {
-        matches!(
-            self,
-            Self::Renewed { .. } | Self::RenewalFailed { .. } | Self::RegistrationFailed { .. }
-        )
     }
 }

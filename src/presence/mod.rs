@@ -3,10 +3,15 @@
 //! The rep's [`keeper`] holds one key per Cell under a lease; the controller's [`watcher`] turns the store's
 //! changes into [`PresenceEvent`]s by way of the pure [`view`]. Presence is the only thing heart-beaten, so
 //! its TTL can be short ("Faster Missing Cell Recovery": `PRESENCE_TTL` 5 s).
+//!
+//! There are two stores ([`store::StoreConfig`]): [`etcd`], whose leases run out by themselves, and the API server
+//! ([`kubernetes`]), whose Leases are timed by the controller.
 
 pub mod etcd;
 pub mod identity;
 pub mod keeper;
+pub mod kubernetes;
+pub mod store;
 pub mod view;
 pub mod watcher;
 
@@ -45,9 +50,12 @@ pub struct PresenceValue {
     /// Whether the rep is leaving on purpose.
     #[serde(default)]
     pub phase: PresencePhase,
-    /// Random token known only to the rep's work directory: proof that a restarted rep owns this key.
+    /// Who owns this key, over restarts: a random token of the rep's work directory, or the machine's boot.
     #[serde(default)]
     pub owner: String,
+    /// Random token of the process that holds the key: of two reps with the same owner, the one that does.
+    #[serde(default)]
+    pub holder: String,
     /// The epoch of this incarnation's first registration; `None` when this registration is the first.
     #[serde(default)]
     pub first_epoch: Option<i64>,
@@ -55,6 +63,9 @@ pub struct PresenceValue {
     /// epochs must not.
     #[serde(default)]
     pub epoch_base: i64,
+    /// The epoch, in a store that does not count registrations itself; `None` in etcd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// A Cell's presence as the store holds it.
@@ -126,6 +137,8 @@ pub enum Notice {
     Watch,
     /// A re-list after a broken watch no longer held the key.
     Relist,
+    /// It was not renewed for its TTL, by this process's own clock, in a store that does not end leases itself.
+    Timer,
 }
 
 /// A presence that is gone.
@@ -175,6 +188,12 @@ pub enum StoreError {
     /// The store answered with an error.
     #[error("the presence store refused: {0}")]
     Etcd(#[from] etcd_client::Error),
+    /// The API server, or the way to it, said no.
+    #[error("the presence store refused: {}", crate::client::brief(.0))]
+    Kubernetes(#[from] kube::Error),
+    /// There is no client of the API server.
+    #[error(transparent)]
+    Client(#[from] crate::client::ConnectError),
     /// A certificate or key file can't be read.
     #[error("{} can't be read: {source}; check --etcd-ca, --etcd-cert and --etcd-key", path.display())]
     Credentials {

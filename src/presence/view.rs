@@ -165,6 +165,15 @@ impl View {
         events
     }
 
+    /// The key is still there, but nobody renews it any more; confirmed at `at`. A later change of it revives it.
+    pub fn expire(&mut self, cell: &str, at: Instant) -> Vec<PresenceEvent> {
+        let known = self.cells.get_mut(cell);
+        let last = known.and_then(|known| known.presence.take());
+        last.map(|last| gone(last, Notice::Timer, at))
+            .into_iter()
+            .collect()
+    }
+
     /// Whether something as new is known of this Cell. A key changes at most once per revision.
     fn is_old(&self, cell: &str, revision: i64) -> bool {
         revision <= self.listed

@@ -1,18 +1,23 @@
 //! The rep's own Cell object: registered by server-side apply, so that what belongs to operators stays theirs.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod heard;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::RepConfig;
+use heard::{Asked, Told};
+
+use super::node::OwnNode;
 use super::store::FIELD_MANAGER;
+use super::{RepConfig, RepMetrics};
 use crate::api::{Cell, CellSpec, CellState};
 use crate::client::{CallError, bounded};
 use crate::presence::keeper::KnownEpoch;
@@ -58,49 +63,37 @@ fn says_so(there: &CellSpec, spec: &CellSpec) -> bool {
 pub struct OwnCell {
     client: Client,
     cell_id: String,
-    spec: CellSpec,
+    spec: Arc<Mutex<CellSpec>>,
+    /// With executor Pods: where its zone and its capacity come from, and the zone where that says none.
+    node: Option<(OwnNode, String)>,
+    metrics: RepMetrics,
     asked: Arc<watch::Sender<Asked>>,
+    told: Arc<watch::Sender<Told>>,
     /// The greatest epoch that the ledger has of this Cell.
     pub known_epoch: KnownEpoch,
     /// The greatest epoch under which the Cell was judged lost or gone: whatever is said under it is said too late.
     pub dead_epoch: KnownEpoch,
 }
 
-/// What operators ask of this Cell, as last seen.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Asked {
-    uid: String,
-    generation: i64,
-    evacuate: bool,
-}
-
-impl Asked {
-    fn of(cell: &Cell) -> Asked {
-        Asked {
-            uid: cell.uid().unwrap_or_default(),
-            generation: cell.metadata.generation.unwrap_or_default(),
-            evacuate: cell.spec.evacuate == Some(true),
-        }
-    }
-
-    /// Takes `next` on, unless it is an older state of the same object. Returns whether it was news.
-    fn see(&mut self, next: Asked) -> bool {
-        let stale = next.uid == self.uid && next.generation < self.generation;
-        !stale && *self != next && {
-            *self = next;
-            true
-        }
-    }
-}
+/// The counts are written within about a second; so long they must say that nothing is left.
+const SETTLED: Duration = Duration::from_secs(3);
 
 impl OwnCell {
     /// Nothing was seen of it yet.
-    pub fn new(client: Client, config: &RepConfig) -> OwnCell {
+    pub fn new(
+        client: Client,
+        config: &RepConfig,
+        node: Option<OwnNode>,
+        metrics: RepMetrics,
+    ) -> OwnCell {
         OwnCell {
             client,
             cell_id: config.cell_id.clone(),
-            spec: spec(config),
+            spec: Arc::new(Mutex::new(spec(config))),
+            node: node.map(|node| (node, config.zone.clone())),
+            metrics,
             asked: Arc::new(watch::Sender::default()),
+            told: Arc::new(watch::Sender::default()),
             known_epoch: KnownEpoch::default(),
             dead_epoch: KnownEpoch::default(),
         }
@@ -112,17 +105,37 @@ impl OwnCell {
     /// What the API server said.
     pub async fn register(&self) -> Result<bool, CallError> {
         let api = Api::<Cell>::all(self.client.clone());
+        let spec = self.spec();
         if let Some(there) = bounded(api.get_opt(&self.cell_id)).await?
-            && says_so(&there.spec, &self.spec)
+            && says_so(&there.spec, &spec)
         {
             self.see_object(&there);
             return Ok(false);
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let object = Patch::Apply(applied(&self.cell_id, &self.spec));
+        let object = Patch::Apply(applied(&self.cell_id, &spec));
         let stored = bounded(api.patch(&self.cell_id, &params, &object)).await?;
         self.see_object(&stored);
         Ok(true)
+    }
+
+    fn spec(&self) -> CellSpec {
+        let spec = self.spec.lock();
+        spec.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what has changed on the Node. Returns what is wrong with it.
+    async fn follow_node(&self) -> Option<String> {
+        let (node, zone) = self.node.as_ref()?;
+        let facts = match node.read().await {
+            Ok(facts) => facts,
+            Err(error) => return Some(error.to_string()),
+        };
+        self.metrics.set_capacity(&facts.capacity);
+        let mut spec = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        spec.zone = facts.zone.unwrap_or_else(|| zone.clone());
+        spec.capacity = facts.capacity;
+        None
     }
 
     /// Sees to it, for ever, that the object is there and says what this rep says, and hears what operators ask.
@@ -136,8 +149,20 @@ impl OwnCell {
         // The first tick is at once, and that is done already.
         tick.tick().await;
         let mut failing = false;
+        let mut node_problem: Option<String> = None;
         loop {
             tick.tick().await;
+            let problem = self.follow_node().await;
+            if let Some(problem) = &problem
+                && node_problem.as_ref() != Some(problem)
+            {
+                tracing::warn!(
+                    cell = self.cell_id,
+                    problem,
+                    "the Cell offers what its Node last gave"
+                );
+            }
+            node_problem = problem;
             match self.register().await {
                 Ok(applied) => {
                     failing = false;
@@ -171,7 +196,10 @@ impl OwnCell {
                 Event::Apply(cell) => self.see_object(&cell),
                 Event::InitDone if listed => {}
                 // Nobody asks anything of a Cell that is not there.
-                Event::InitDone | Event::Delete(_) => self.see(Asked::default()),
+                Event::InitDone | Event::Delete(_) => {
+                    self.told.send_replace(Told::default());
+                    self.see(Asked::default());
+                }
             }
         }
     }
@@ -188,6 +216,7 @@ impl OwnCell {
                 self.dead_epoch.hear(epoch);
             }
         }
+        self.told.send_replace(Told::of(cell));
         self.see(Asked::of(cell));
     }
 
@@ -200,6 +229,30 @@ impl OwnCell {
         let mut asked = self.asked.subscribe();
         // The sender is our own: it can't be gone.
         let _ = asked.wait_for(|asked| asked.evacuate == wanted).await;
+    }
+
+    /// Waits until the controller says that nothing is left here, or until `until`. Returns whether it does.
+    pub async fn until_empty(&self, until: Instant) -> bool {
+        let mut told = self.told.subscribe();
+        let emptied = async {
+            loop {
+                // The sender is our own: it can't be gone.
+                let _ = told.wait_for(Told::is_empty).await;
+                let filled = told.wait_for(|told| !told.is_empty());
+                if tokio::time::timeout(SETTLED, filled).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout_at(until.into(), emptied).await.is_ok()
+    }
+
+    /// Whether the ledger still counts with this Cell.
+    pub fn may_have_work(&self) -> bool {
+        matches!(
+            self.told.borrow().state,
+            Some(CellState::Present | CellState::Evacuating)
+        )
     }
 
     /// Whether the Cell is to be evacuated.
@@ -251,23 +304,5 @@ mod tests {
             },
             &spec()
         ));
-    }
-
-    #[test]
-    fn an_older_state_of_the_object_changes_nothing() {
-        let asked = |uid: &str, generation, evacuate| Asked {
-            uid: uid.into(),
-            generation,
-            evacuate,
-        };
-        let mut known = Asked::default();
-        assert!(known.see(asked("1", 2, true)));
-        assert!(!known.see(asked("1", 1, false)));
-        assert!(known.evacuate);
-        assert!(!known.see(asked("1", 2, true)), "no news");
-        assert!(known.see(asked("1", 3, false)));
-        // Made anew, it begins at 1 again.
-        assert!(known.see(asked("2", 1, true)));
-        assert!(known.see(Asked::default()), "deleted");
     }
 }

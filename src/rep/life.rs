@@ -5,19 +5,18 @@
 //! ```
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Setup};
-use super::records::Record;
 use super::store::Store;
 use super::workdir::WorkDir;
-use super::{Rep, RepError, presence, procfs, watch};
+use super::{Rep, RepConfig, RepError, presence, procfs, watch};
 use crate::api::ExecutorKind;
 use crate::presence::PresencePhase;
-use crate::presence::identity::Identity;
+use crate::presence::identity::{Identity, Owner};
 use crate::presence::keeper::{Keeper, KeeperControl, KeeperError, Registration};
 
 /// The rep's own program, whatever became of its file since it was started.
@@ -25,9 +24,6 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Sightings that wait for the actor; the watches pause beyond that.
 const SIGHTINGS: usize = 1024;
-
-/// How often a Cell with executor Pods that drains asks whether its work has moved away.
-const MOVED_AWAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Rep {
     /// Registers, works, and leaves when the rep is to stop or the Cell to be evacuated. Once begun, leaving goes on
@@ -37,10 +33,19 @@ impl Rep {
         work_dir: Option<WorkDir>,
         shutdown: &CancellationToken,
     ) -> Result<(), RepError> {
-        let leave = shutdown.child_token();
+        let (leave, stays) = match self.config.executor {
+            ExecutorKind::Process => (shutdown.child_token(), false),
+            // Pods run on without a rep: the presence is left to its successor, or ends with its TTL.
+            ExecutorKind::Pods => (CancellationToken::new(), true),
+        };
         tokio::select! {
             ended = self.keep_presence(work_dir, leave.clone()) => ended,
             never = self.leave_when_asked(&leave) => match never {},
+            () = shutdown.cancelled(), if stays => {
+                let cell = &self.config.cell_id;
+                tracing::info!(cell, "stopping; the presence is left to the next rep of this machine");
+                Ok(())
+            }
         }
     }
 
@@ -57,15 +62,23 @@ impl Rep {
         leave: CancellationToken,
     ) -> Result<(), RepError> {
         let config = &self.config;
-        let incarnation = incarnation(config.executor)?;
-        let identity = Identity::prepare(&config.work_dir, &config.cell_id, &incarnation)?;
+        let incarnation = incarnation(config)?;
+        let owner = match config.executor {
+            ExecutorKind::Process => Owner::WorkDir(Identity::prepare(
+                &config.work_dir,
+                &config.cell_id,
+                &incarnation,
+            )?),
+            ExecutorKind::Pods => Owner::Boot(incarnation.clone()),
+        };
         let registration = Registration {
             cell_id: config.cell_id.clone(),
             incarnation,
             ttl_seconds: config.ttl_seconds,
             known_epoch: self.cell.known_epoch.clone(),
+            dead_epoch: self.cell.dead_epoch.clone(),
         };
-        let keeper = Keeper::start(config.etcd.clone(), registration, Some(identity))?;
+        let keeper = Keeper::start(config.presence.clone(), registration, owner)?;
         let control = keeper.control;
         let follow = presence::follow(keeper.reports, self.metrics.clone());
         let mut follower = tokio::spawn(follow);
@@ -104,12 +117,12 @@ impl Rep {
         leave: CancellationToken,
     ) {
         let config = &self.config;
-        let store = Store::new(self.client.clone());
         let Some(work_dir) = work_dir else {
             leave.cancelled().await;
             self.metrics.set_evacuating(true);
-            return self.wait_until_moved_away(&store, &keeper).await;
+            return self.wait_until_moved_away(&keeper).await;
         };
+        let store = Store::new(self.client.clone());
         let setup = Setup {
             cell: config.cell_id.clone(),
             // Registered just now: there is no work before that.
@@ -136,7 +149,7 @@ impl Rep {
     }
 
     /// With executor Pods the controller moves the work; the rep only has to be there until that is done.
-    async fn wait_until_moved_away(&self, store: &Store, keeper: &KeeperControl) {
+    async fn wait_until_moved_away(&self, keeper: &KeeperControl) {
         let config = &self.config;
         tracing::info!(
             cell = config.cell_id,
@@ -146,24 +159,28 @@ impl Rep {
             tracing::warn!(%error, "the presence store was not told that this Cell drains");
         }
         let until = Instant::now() + config.evacuation_timeout;
-        while Instant::now() < until {
-            match store.assigned(&config.cell_id).await {
-                Ok(records) if !records.iter().any(Record::is_unfinished) => return,
-                Ok(_) | Err(_) => {}
-            }
-            tokio::select! {
-                () = tokio::time::sleep(MOVED_AWAY_INTERVAL) => {}
-                () = config.hurry.cancelled() => return,
-            }
+        let emptied = tokio::select! {
+            emptied = self.cell.until_empty(until) => emptied,
+            () = config.hurry.cancelled() => false,
+        };
+        if !emptied {
+            tracing::warn!(
+                cell = config.cell_id,
+                "the work was not moved away in time; it is treated as lost"
+            );
         }
     }
 }
 
 /// One life of the containers: processes die with the rep's, Pods with the machine.
-fn incarnation(executor: ExecutorKind) -> Result<String, RepError> {
-    match executor {
+fn incarnation(config: &RepConfig) -> Result<String, RepError> {
+    let path = &config.boot_id_file;
+    match config.executor {
         ExecutorKind::Process => Ok(uuid::Uuid::new_v4().to_string()),
-        ExecutorKind::Pods => procfs::boot_id().map_err(RepError::BootId),
+        ExecutorKind::Pods => procfs::read_boot_id(path).map_err(|source| RepError::BootId {
+            path: path.clone(),
+            source,
+        }),
     }
 }
 

@@ -300,7 +300,9 @@ impl RepMetrics {
                     })
                     .inc();
             }
-            KeeperReport::Released { .. } | KeeperReport::Failed { .. } => {
+            KeeperReport::Superseded
+            | KeeperReport::Released { .. }
+            | KeeperReport::Failed { .. } => {
                 self.held.set(0);
             }
         }

@@ -13,6 +13,7 @@ mod jobs;
 mod leave;
 mod life;
 pub mod metrics;
+pub mod node;
 pub mod outcome;
 pub mod ports;
 pub mod presence;
@@ -35,13 +36,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Capacity, ExecutorKind};
 use crate::client::CallError;
-use crate::presence::etcd::EtcdConfig;
 use crate::presence::identity::{WorkDirError, WorkDirLock};
 use crate::presence::keeper::KeeperError;
+use crate::presence::store::StoreConfig;
 
 pub use metrics::RepMetrics;
 
 use cell::OwnCell;
+use node::{NodeError, Offer, OwnNode};
 use workdir::WorkDir;
 
 /// All that a rep is told.
@@ -72,9 +74,13 @@ pub struct RepConfig {
     /// How often everything is compared with all records.
     pub sync_interval: Duration,
     /// Where the presence is kept.
-    pub etcd: EtcdConfig,
+    pub presence: StoreConfig,
     /// The Kubernetes node, with executor Pods.
     pub node_name: Option<String>,
+    /// What of `capacity` the operator gave; with executor Pods the rest is the Node's.
+    pub offer: Offer,
+    /// Where the machine tells which boot it is in.
+    pub boot_id_file: PathBuf,
     /// Cancelled when the operator asks a second time to stop: what is left is stopped at once.
     pub hurry: CancellationToken,
 }
@@ -94,8 +100,16 @@ pub enum RepError {
         source: std::io::Error,
     },
     /// The machine does not tell which boot it is in.
-    #[error("the boot id of this machine can't be read: {0}")]
-    BootId(std::io::Error),
+    #[error("--boot-id-file {}: the boot id of this machine can't be read: {source}", path.display())]
+    BootId {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The Node that this machine is can't be used.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The API server did not take the Cell object.
     #[error("Cell {cell_id} can't be registered with the API server: {error}; {remedy}")]
     Cell {
@@ -117,16 +131,30 @@ pub enum RepError {
 /// # Errors
 /// When it can't start, or another rep has taken its name.
 pub async fn run(
-    config: RepConfig,
+    mut config: RepConfig,
     client: Client,
     metrics: RepMetrics,
     ready: channel::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), RepError> {
+    let node = config
+        .node_name
+        .as_ref()
+        .filter(|_| config.executor == ExecutorKind::Pods)
+        .map(|name| OwnNode::new(client.clone(), name, config.offer.clone()));
+    if let Some(node) = &node {
+        let facts = node.read().await?;
+        config.zone = facts.zone.unwrap_or(config.zone);
+        config.capacity = facts.capacity;
+    }
     metrics.set_capacity(&config.capacity);
-    let _lock = WorkDirLock::acquire(&config.work_dir)?;
+    // With executor Pods nothing runs here, and the rep's identity is the machine's boot.
+    let _lock = match config.executor {
+        ExecutorKind::Process => Some(WorkDirLock::acquire(&config.work_dir)?),
+        ExecutorKind::Pods => None,
+    };
     let work_dir = take_over(&config).await?;
-    let cell = OwnCell::new(client.clone(), &config);
+    let cell = OwnCell::new(client.clone(), &config, node, metrics.clone());
     let registered = cell.register().await;
     registered.map_err(|error| cell_error(&config.cell_id, error))?;
     tracing::info!(cell = config.cell_id, zone = config.zone, executor = ?config.executor, "Cell registered");
@@ -187,7 +215,9 @@ impl Rep {
 
     /// Waits while operators ask that this Cell be evacuated. Returns whether it had to.
     async fn until_wanted(&self) -> bool {
-        if !self.cell.is_to_evacuate() {
+        // What an earlier rep of this machine began, while its Pods ran on, is brought to its end.
+        let goes_on = self.config.executor == ExecutorKind::Pods && self.cell.may_have_work();
+        if !self.cell.is_to_evacuate() || goes_on {
             return false;
         }
         let cell = &self.config.cell_id;

@@ -24,6 +24,7 @@ pub async fn follow(
             | KeeperReport::Renewed { .. }
             | KeeperReport::RenewalFailed { .. }
             | KeeperReport::Lost { .. }
+            | KeeperReport::Superseded
             | KeeperReport::Refused { .. } => {}
         }
     }

@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
+
+/// Where the kernel tells which boot this is.
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Every process that descends from `root`, which itself is not among them.
 pub fn descendants(root: i32) -> Vec<i32> {
@@ -50,9 +54,18 @@ pub fn with_environment(entry: &str) -> Vec<i32> {
 /// # Errors
 /// When the kernel does not tell.
 pub fn boot_id() -> std::io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    read_boot_id(Path::new(BOOT_ID))
+}
+
+/// The same, told by another file.
+///
+/// # Errors
+/// When it can't be read, or is empty.
+pub fn read_boot_id(file: &Path) -> std::io::Result<String> {
+    match fs::read_to_string(file)?.trim() {
+        "" => Err(std::io::Error::other("the file is empty")),
+        id => Ok(id.to_owned()),
+    }
 }
 
 /// The range of ports the kernel gives to outgoing connections.

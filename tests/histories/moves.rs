@@ -86,7 +86,8 @@ impl Observer {
             LrpChange::Placed { .. }
             | LrpChange::Waiting { .. }
             | LrpChange::RestartedHere { .. }
-            | LrpChange::SuspectEvacuated { .. } => Ok(()),
+            | LrpChange::SuspectEvacuated { .. }
+            | LrpChange::Told { .. } => Ok(()),
         }
     }
 

@@ -316,6 +316,7 @@ pub fn change_name(write: &Write) -> &'static str {
             LrpChange::SuspectEvacuated { .. } => "suspects evacuated",
             LrpChange::SuspectDropped => "suspects dropped",
             LrpChange::EvacuatingDropped => "evacuating instances dropped",
+            LrpChange::Told { .. } => "said by the pods executor",
         },
         Write::DeleteLrp { .. } => "instances deleted",
         Write::TaskStatus { change, .. } => match change {
@@ -323,6 +324,7 @@ pub fn change_name(write: &Write) -> &'static str {
             TaskChange::Waiting { .. } => "tasks waiting",
             TaskChange::Failed { .. } => "tasks failed",
             TaskChange::Resolving | TaskChange::Demoted | TaskChange::Settled => "callbacks",
+            TaskChange::Told { .. } => "said by the pods executor",
         },
         Write::DeleteTask { .. } => "tasks deleted",
     }

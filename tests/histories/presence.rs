@@ -56,8 +56,10 @@ impl PresenceStore {
                 ttl_seconds: (TTL / 1000) as u32,
                 phase,
                 owner: String::new(),
+                holder: String::new(),
                 first_epoch: first,
                 epoch_base: 0,
+                epoch: None,
             }),
         };
         let registration = Registration {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use diego_operator::converge::harmony::said::{self, LrpFacts};
 use diego_operator::converge::harmony::{self, LrpAction};
 use diego_operator::converge::lrp::transition::{self, Instance, Verb};
 use diego_operator::converge::world::Key;
@@ -147,36 +148,19 @@ impl Sim {
             epoch,
             guid: guid.to_owned(),
         };
-        let give_back = |instance, refused| Verb::GiveBack { instance, refused };
-        let verb = match action {
-            LrpAction::Claim => Verb::Claim(instance),
-            LrpAction::ReportRunning => Verb::Start {
-                instance,
-                address: format!("{}:{guid}", one.cell),
-                ports: Vec::new(),
-            },
-            LrpAction::ReportEvacuating => Verb::Evacuate {
-                instance,
-                address: format!("{}:{guid}", one.cell),
-                ports: Vec::new(),
-            },
-            LrpAction::ReportCrash => Verb::Crash {
-                instance,
-                reason: "exited with status 1".into(),
-            },
-            LrpAction::Refuse if !self.breaks(Mutation::RefuseUncounted) => {
-                give_back(instance, Some(refusal.to_owned()))
-            }
-            LrpAction::Unclaim
-            | LrpAction::DropSuspect
-            | LrpAction::DropEvacuating
-            | LrpAction::Refuse => give_back(instance, None),
-            LrpAction::Nothing
-            | LrpAction::Reserve
-            | LrpAction::Run
-            | LrpAction::Stop
-            | LrpAction::Delete
-            | LrpAction::CreateRecord => return Took::Nothing,
+        let facts = LrpFacts {
+            address: format!("{}:{guid}", one.cell),
+            end: "exited with status 1".into(),
+            refusal: refusal.into(),
+            ..LrpFacts::default()
+        };
+        let action = match action {
+            // Gives it back as an end does, which is not counted.
+            LrpAction::Refuse if self.breaks(Mutation::RefuseUncounted) => LrpAction::Unclaim,
+            other => other,
+        };
+        let Some((_, verb)) = said::lrp(action, instance, facts) else {
+            return Took::Nothing;
         };
         match transition::apply(&lrp.record.status, &verb, at(self.now)) {
             Ok(mut next) => {

@@ -1,7 +1,8 @@
 //! The same for a Task.
 
+use diego_operator::converge::harmony::said::{self, TaskFacts};
 use diego_operator::converge::harmony::{self, ContainerState, TaskAction};
-use diego_operator::converge::task::transition::{self, Instance, Outcome, Verb};
+use diego_operator::converge::task::transition::{self, Instance, Verb};
 use diego_operator::rep::records::task_view;
 
 use crate::at;
@@ -35,14 +36,15 @@ impl Sim {
         }
         let refuses = one.refuses;
         let (epoch, cell) = (one.stamp(), one.cell.clone());
-        let instance = || Instance {
-            cell: cell.clone(),
+        let instance = Instance {
+            cell,
             epoch: epoch.unwrap_or_default(),
             guid: guid.to_owned(),
         };
-        let reject = |reason: &str| Verb::Reject {
-            instance: instance(),
-            reason: reason.to_owned(),
+        let mut facts = TaskFacts {
+            outcome: (one.containers.get(guid)).and_then(|container| container.outcome.clone()),
+            missing: "task container does not exist".into(),
+            refusal: "the Cell is being evacuated".into(),
         };
         let Some(task) = record else {
             return match action {
@@ -57,7 +59,7 @@ impl Sim {
                 | TaskAction::Reject => Took::Nothing,
             };
         };
-        let verb = match action {
+        let said = match action {
             TaskAction::Nothing => return Took::Nothing,
             TaskAction::Delete => return self.delete_container(rep, guid),
             TaskAction::Run => return self.run_container(rep, guid),
@@ -67,7 +69,10 @@ impl Sim {
                 }
                 return self.stop_container(rep, guid);
             }
-            TaskAction::Reserve if refuses => reject("no room"),
+            TaskAction::Reserve if refuses => {
+                facts.refusal = "no room".into();
+                TaskAction::Reject
+            }
             TaskAction::Reserve => {
                 let container = Container {
                     work: work.clone(),
@@ -83,25 +88,18 @@ impl Sim {
                 self.reps[rep].containers.insert(guid.to_owned(), container);
                 return Took::Local;
             }
-            TaskAction::Reject => reject("the Cell is being evacuated"),
             TaskAction::ReportRunning
                 if self.breaks(Mutation::RunTaskFirst) && state == ContainerState::Reserved =>
             {
                 return self.run_container(rep, guid);
             }
-            TaskAction::ReportRunning => Verb::Start {
-                instance: instance(),
-            },
-            TaskAction::Complete => Verb::Complete {
-                instance: instance(),
-                outcome: (self.reps[rep].containers.get(guid))
-                    .and_then(|container| container.outcome.clone())
-                    .unwrap_or_else(|| Outcome::Failed("task container does not exist".into())),
-            },
-            TaskAction::FailMissing => Verb::Complete {
-                instance: instance(),
-                outcome: Outcome::Failed("task container does not exist".into()),
-            },
+            TaskAction::Reject
+            | TaskAction::ReportRunning
+            | TaskAction::Complete
+            | TaskAction::FailMissing => action,
+        };
+        let Some((_, verb)) = said::task(said, instance, facts) else {
+            return Took::Nothing;
         };
         if epoch.is_none() {
             return Took::Nothing;

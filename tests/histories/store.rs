@@ -173,9 +173,11 @@ impl Store {
             generation: 1,
             zone: zone.to_owned(),
             executor: ExecutorKind::Process,
+            node: None,
             capacity: Resources {
                 memory: 1 << 30,
                 disk: 1 << 30,
+                cpu: 0,
             },
             containers,
             required_tags: Vec::new(),

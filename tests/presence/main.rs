@@ -1,10 +1,11 @@
-//! Presence against a real etcd: what a rep keeps, what the controller hears of it, and what faults do to both.
+//! Presence against real stores, etcd and the API server: what a rep keeps, what the controller hears of it, and what
+//! faults do to both.
+//!
+//! `contract` holds for every store, and its tests run against each: `contract::etcd::*`, `contract::kubernetes::*`. The
+//! others are of one store alone.
 
-mod faults;
-mod keeper;
+mod contract;
+mod etcd;
+mod kubernetes;
 mod proxy;
-mod restart;
-mod store;
 mod support;
-mod tls;
-mod watcher;

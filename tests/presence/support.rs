@@ -1,11 +1,13 @@
-//! What every test here needs: an etcd, a listener, a rep; and waits that end.
+//! What every test here needs: a listener, a rep, an etcd; and waits that end.
 
 use std::time::Duration;
 
 use diego_operator::presence::etcd::{EtcdConfig, key};
-use diego_operator::presence::identity::Identity;
-use diego_operator::presence::keeper::{Keeper, KeeperReport, KnownEpoch, Registration};
-use diego_operator::presence::watcher;
+use diego_operator::presence::identity::Owner;
+use diego_operator::presence::keeper::{
+    Keeper, KeeperReport, KnownEpoch, LossReason, Registration,
+};
+use diego_operator::presence::store::{self, StoreConfig};
 use diego_operator::presence::{Departure, Presence, PresenceEvent};
 use etcd_client::{Client, PutOptions};
 use local_cluster::{Etcd, EtcdOptions};
@@ -24,11 +26,15 @@ pub async fn etcd(members: usize) -> Etcd {
     .expect("etcd starts")
 }
 
-pub fn config(endpoints: Vec<String>) -> EtcdConfig {
+pub fn etcd_config(endpoints: Vec<String>) -> EtcdConfig {
     EtcdConfig {
         endpoints,
         ..EtcdConfig::default()
     }
+}
+
+pub fn config(endpoints: Vec<String>) -> StoreConfig {
+    StoreConfig::Etcd(etcd_config(endpoints))
 }
 
 /// A client of the test's own, beside the code under test.
@@ -83,10 +89,10 @@ pub struct Watch {
 
 impl Watch {
     /// Starts the watcher; nothing is received yet.
-    pub fn start(config: EtcdConfig, queue: usize) -> Self {
+    pub fn of(watcher: store::Watcher, queue: usize) -> Self {
         let (sender, events) = mpsc::channel(queue);
         let cancel = CancellationToken::new();
-        tokio::spawn(watcher::run(config, sender, cancel.clone()));
+        tokio::spawn(watcher.run(Some(sender), cancel.clone()));
         Self {
             events,
             seen: Vec::new(),
@@ -94,9 +100,24 @@ impl Watch {
         }
     }
 
+    /// Starts the watcher of an etcd, which need not be there; nothing is received yet.
+    pub fn start(config: StoreConfig, queue: usize) -> Self {
+        let StoreConfig::Etcd(config) = config else {
+            panic!("not an etcd");
+        };
+        Self::of(store::Watcher::Etcd(config), queue)
+    }
+
     /// Starts the watcher and waits for its first list.
-    pub async fn synced(config: EtcdConfig) -> Self {
-        let mut watch = Self::start(config, 1000);
+    pub async fn synced(config: StoreConfig) -> Self {
+        let watcher = match config {
+            StoreConfig::Etcd(config) => store::Watcher::Etcd(config),
+            config => {
+                let opened = store::open(config).await;
+                opened.expect("the store is there").watcher
+            }
+        };
+        let mut watch = Self::of(watcher, 1000);
         watch.until_synced(false).await;
         watch
     }
@@ -156,7 +177,7 @@ impl Watch {
         .await
     }
 
-    /// Hears everything that the store did before now: changes come in order, so a change made now is the mark.
+    /// Hears everything that the etcd did before now: changes come in order, so a change made now is the mark.
     pub async fn catch_up(&mut self, client: &Client) {
         let epoch = put(client, "mark", &value("mark")).await;
         loop {
@@ -184,6 +205,8 @@ impl Watch {
 pub struct Rep {
     pub keeper: Keeper,
     pub seen: Vec<KeeperReport>,
+    /// What the ledger would tell it.
+    pub dead_epoch: KnownEpoch,
 }
 
 /// What a registration said.
@@ -197,28 +220,44 @@ pub struct Registered {
 impl Rep {
     /// Starts a keeper.
     pub fn start(
-        config: EtcdConfig,
+        config: StoreConfig,
         cell: &str,
         incarnation: &str,
         ttl: u32,
-        identity: Option<Identity>,
+        owner: Owner,
     ) -> Self {
+        Self::start_after(config, cell, incarnation, ttl, owner, 0)
+    }
+
+    /// Starts a keeper whose Cell was judged lost under an epoch.
+    pub fn start_after(
+        config: StoreConfig,
+        cell: &str,
+        incarnation: &str,
+        ttl: u32,
+        owner: Owner,
+        dead: i64,
+    ) -> Self {
+        let dead_epoch = KnownEpoch::default();
+        dead_epoch.hear(dead);
         let registration = Registration {
             cell_id: cell.into(),
             incarnation: incarnation.into(),
             ttl_seconds: ttl,
             known_epoch: KnownEpoch::default(),
+            dead_epoch: dead_epoch.clone(),
         };
-        let keeper = Keeper::start(config, registration, identity).expect("the keeper starts");
+        let keeper = Keeper::start(config, registration, owner).expect("the keeper starts");
         Self {
             keeper,
             seen: Vec::new(),
+            dead_epoch,
         }
     }
 
     /// Starts a keeper without an identity, and waits until it holds its key.
-    pub async fn registered(config: EtcdConfig, cell: &str, ttl: u32) -> (Self, Registered) {
-        let mut rep = Self::start(config, cell, "life-1", ttl, None);
+    pub async fn registered(config: StoreConfig, cell: &str, ttl: u32) -> (Self, Registered) {
+        let mut rep = Self::start(config, cell, "life-1", ttl, Owner::Unproven);
         let registered = rep.until_registered().await;
         (rep, registered)
     }
@@ -268,6 +307,24 @@ impl Rep {
             (left == 0).then_some(())
         })
         .await;
+    }
+
+    pub async fn until_lost(&mut self) -> LossReason {
+        self.until("lost", |report| match report {
+            KeeperReport::Lost { reason } => Some(*reason),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How often something was reported so far.
+    pub fn count(&self, pick: impl Fn(&KeeperReport) -> bool) -> usize {
+        self.seen.iter().filter(|report| pick(report)).count()
+    }
+
+    /// How often it lost its presence so far.
+    pub fn losses(&self) -> usize {
+        self.count(|report| matches!(report, KeeperReport::Lost { .. }))
     }
 
     pub async fn until_failed(&mut self) -> String {

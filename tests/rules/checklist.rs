@@ -92,6 +92,11 @@ impl Sources {
     }
 
     fn find_tests(&mut self, text: &str) {
+        // Run against each presence store; a name that is no function there does not compile.
+        if let Some((_, contract)) = text.split_once("\ncontract! {") {
+            let names = contract.lines().filter_map(|line| line.strip_suffix(','));
+            self.tests.extend(names.map(|name| name.trim().to_owned()));
+        }
         let (mut is_test, mut is_ignored) = (false, false);
         for line in text.lines().map(str::trim_start) {
             is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");

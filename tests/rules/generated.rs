@@ -101,10 +101,12 @@ fn every_metric_is_documented() {
     let mut registry = prometheus_client::registry::Registry::default();
     let controller = diego_operator::metrics::ControllerMetrics::new(&mut registry);
     let client = diego_operator::metrics::ClientMetrics::new(&mut registry);
+    let pods = diego_operator::metrics::PodMetrics::new(&mut registry);
     let rep = diego_operator::rep::metrics::RepMetrics::new(&mut registry);
+    diego_operator::metrics::build::register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("metrics are text");
-    drop((controller, client, rep));
+    drop((controller, client, pods, rep));
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
     let docs = std::fs::read_to_string(docs).expect("docs/operating.md exists");
     let mut seen = 0;

@@ -52,9 +52,11 @@ impl Sandbox {
             generation: 1,
             zone: zone.to_owned(),
             executor: ExecutorKind::Process,
+            node: None,
             capacity: Resources {
                 memory: 1 << 30,
                 disk: 1 << 30,
+                cpu: 0,
             },
             containers: 250,
             required_tags: Vec::new(),

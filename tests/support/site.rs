@@ -19,6 +19,8 @@ pub const START: Duration = Duration::from_secs(60);
 pub struct Rep {
     /// The process.
     pub process: ServerProcess,
+    /// Port of its metrics.
+    pub metrics_port: u16,
     /// Port of its probes.
     pub health_port: u16,
     /// Its work directory.
@@ -31,7 +33,8 @@ pub struct Rep {
 pub struct Controller {
     /// The process.
     pub process: ServerProcess,
-    metrics_port: u16,
+    /// Port of its metrics.
+    pub metrics_port: u16,
     health_port: u16,
 }
 
@@ -258,6 +261,7 @@ impl Site {
             name.to_owned(),
             Rep {
                 process,
+                metrics_port,
                 health_port,
                 work_dir,
                 zone: zone.to_owned(),
@@ -278,6 +282,19 @@ impl Site {
         let endpoints = self.etcd.endpoints().join(",");
         let args = rep_args(&endpoints, name, "z1", &work_dir, (0, 0), extra);
         self.start_program(dir, &args)
+    }
+
+    /// Starts a rep that is told no more than its node and `extra`, and waits until it is ready. Nothing else knows of it.
+    pub async fn node_rep(&self, node: &str, extra: &[&str]) -> Result<ServerProcess, Failure> {
+        let endpoints = self.etcd.endpoints().join(",");
+        let (metrics_port, health_port) =
+            (local_cluster::free_port()?, local_cluster::free_port()?);
+        let mut args = common_args("rep", &endpoints, metrics_port, health_port);
+        let own = ["--executor", "pods", "--node-name", node];
+        args.extend(own.iter().chain(extra).map(|arg| (*arg).to_owned()));
+        let process = self.start_program(&format!("rep-{health_port}"), &args)?;
+        process.ready(START, || is_ready(health_port)).await?;
+        Ok(process)
     }
 
     /// A rep.

@@ -66,6 +66,8 @@ pub(super) fn written(context: &Context, write: &Write, tally: &mut Tally) {
             LrpChange::SuspectEvacuated { cell } => {
                 tracing::info!(lrp = %key, cell, "the suspect's Cell is back and leaving: it is kept as evacuating");
             }
+            // The executor tells that itself.
+            LrpChange::Told { .. } => {}
             LrpChange::SuspectDropped | LrpChange::EvacuatingDropped => {}
         },
         Write::DeleteLrp { .. } => {}
@@ -102,6 +104,7 @@ pub(super) fn written(context: &Context, write: &Write, tally: &mut Tally) {
                 context.wake_task(key);
             }
             TaskChange::Resolving => tracing::debug!(task = %key, "delivering its outcome"),
+            TaskChange::Told { .. } => {}
             TaskChange::Settled => tracing::debug!(task = %key, "its callback is settled"),
             TaskChange::Demoted => {
                 context.metrics.tasks_kicked.inc();

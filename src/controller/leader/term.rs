@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use crate::client::gate::Gate;
 use crate::controller::context::{Context, locked};
 use crate::controller::feed;
+use crate::controller::pods::Wake;
 use crate::controller::recovery::{Loss, recover};
+use crate::controller::runs::{self, Trigger};
 
 /// A loss that was seen longer ago than this and that no leader has handled since is left to the passes over all Cells;
 /// so what is kept does not grow with the Cells that ever were.
@@ -59,6 +61,7 @@ fn begin(context: &Arc<Context>) {
         let context = context.clone();
         tokio::spawn(async move { recover(&context, loss).await });
     }
+    runs::begin(context, Trigger::Leader);
     let (cells, desired, tasks, orphans) = context.world(|world| {
         (
             world.cells().keys().cloned().collect::<Vec<_>>(),
@@ -75,4 +78,5 @@ fn begin(context: &Arc<Context>) {
     tasks.iter().for_each(|key| context.wake_task(key));
     orphans.iter().for_each(|key| feed::orphaned(context, key));
     context.note_room();
+    context.pods.wake(Wake::Term);
 }

@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::api::template::Resources;
 use crate::converge::demand::Demand;
+use crate::converge::node::NodeNeeds;
 use crate::converge::world::Key;
 
-use super::refusal::{START_LIMIT, explain};
+use super::refusal::{START_LIMIT, explain, left_to};
 use super::{Ask, Bidder, Knobs, LOCALITY_OFFSET, Work};
 
 /// The Cell that a piece of work goes to.
@@ -31,12 +32,16 @@ pub struct Auction<'a> {
     zones: usize,
     /// Instances that are starting on all Cells.
     starting: i64,
-    /// Compatible Cells by zone, for the demands met so far.
-    compatible: HashMap<Requirement<'a>, Vec<Vec<usize>>>,
+    /// The requirements met so far. Below, a requirement is its number.
+    requirements: HashMap<Requirement<'a>, usize>,
+    /// Their numbers by the address of the demand, which is borrowed for as long as this lives.
+    numbers: HashMap<usize, usize>,
+    /// Compatible Cells by zone, for every requirement.
+    compatible: Vec<Vec<Vec<usize>>>,
     /// What no Cell could take since the last placement, and why.
-    refused: HashMap<(Requirement<'a>, Resources), String>,
+    refused: HashMap<(usize, Resources), String>,
     /// What some Cell has room for since the last placement; it is asked for by instances that may not start yet.
-    held_back: HashSet<(Requirement<'a>, Resources)>,
+    held_back: HashSet<(usize, Resources)>,
     /// Where the processes met so far run.
     spreads: HashMap<&'a Key, Spread>,
     /// The spread in hand, spelled out for every Cell; all 0 between two placements.
@@ -45,8 +50,14 @@ pub struct Auction<'a> {
     zone_order: Vec<usize>,
 }
 
-/// All that decides whether a Cell is compatible: placement tags, and why executor Process refuses the work.
-type Requirement<'a> = (&'a [String], Option<&'a str>);
+/// All that decides whether a Cell is compatible.
+#[derive(PartialEq, Eq, Hash)]
+struct Requirement<'a> {
+    tags: &'a [String],
+    process_refusal: Option<&'a str>,
+    pods_refusal: Option<&'a str>,
+    node: &'a NodeNeeds,
+}
 
 /// Where the instances of a process are.
 struct Spread {
@@ -76,7 +87,9 @@ impl<'a> Auction<'a> {
             zone_of,
             zones,
             starting,
-            compatible: HashMap::new(),
+            requirements: HashMap::new(),
+            numbers: HashMap::new(),
+            compatible: Vec::new(),
             refused: HashMap::new(),
             held_back: HashSet::new(),
             spreads: HashMap::new(),
@@ -95,14 +108,13 @@ impl<'a> Auction<'a> {
         ask: &Ask<'a>,
         cells_of: impl FnOnce() -> Vec<&'a str>,
     ) -> Result<Winner<'a>, String> {
-        let requirement = (&*ask.demand.tags, ask.demand.process_refusal.as_deref());
+        if let Some(scheduler) = &ask.demand.scheduler {
+            return Err(left_to(scheduler));
+        }
+        let requirement = self.requirement(ask.demand);
         let wanted = (requirement, ask.demand.resources);
         if let Some(error) = self.refused.get(&wanted) {
             return Err(error.clone());
-        }
-        if !self.compatible.contains_key(&requirement) {
-            let cells = self.compatible_by_zone(ask.demand);
-            self.compatible.insert(requirement, cells);
         }
         let winner = match ask.work {
             Work::Lrp { .. } if self.no_more_starts() => {
@@ -150,10 +162,35 @@ impl<'a> Auction<'a> {
         })
     }
 
+    /// The number of what `demand` requires.
+    fn requirement(&mut self, demand: &'a Demand) -> usize {
+        let address = std::ptr::from_ref(demand).addr();
+        if let Some(number) = self.numbers.get(&address) {
+            return *number;
+        }
+        let requirement = Requirement {
+            tags: &demand.tags,
+            process_refusal: demand.process_refusal.as_deref(),
+            pods_refusal: demand.pods_refusal.as_deref(),
+            node: &demand.node,
+        };
+        let number = match self.requirements.get(&requirement) {
+            Some(number) => *number,
+            None => {
+                let number = self.compatible.len();
+                self.compatible.push(self.compatible_by_zone(demand));
+                self.requirements.insert(requirement, number);
+                number
+            }
+        };
+        self.numbers.insert(address, number);
+        number
+    }
+
     fn compatible_by_zone(&self, demand: &Demand) -> Vec<Vec<usize>> {
         let mut cells = vec![Vec::new(); self.zones];
         for (cell, bidder) in self.bidders.iter().enumerate() {
-            if !bidder.cordoned && bidder.compatible(demand) {
+            if !bidder.is_closed() && bidder.compatible(demand) {
                 cells[self.zone_of[cell]].push(cell);
             }
         }
@@ -181,19 +218,19 @@ impl<'a> Auction<'a> {
         maximum > 0 && self.starting >= maximum
     }
 
-    fn has_room(&self, requirement: Requirement<'a>, demand: &Demand) -> bool {
+    fn has_room(&self, requirement: usize, demand: &Demand) -> bool {
         let fits = |cell: &usize| self.bidders[*cell].room.fits(demand.resources);
-        self.compatible[&requirement].iter().flatten().any(fits)
+        self.compatible[requirement].iter().flatten().any(fits)
     }
 
     /// The best Cell in the zones with the fewest instances of the process in which any Cell has room.
     fn best_for_lrp(
         &mut self,
         process: &Key,
-        requirement: Requirement<'a>,
+        requirement: usize,
         demand: &Demand,
     ) -> Option<usize> {
-        let (spread, zones) = (&self.spreads[process], &self.compatible[&requirement]);
+        let (spread, zones) = (&self.spreads[process], &self.compatible[requirement]);
         for (cell, count) in &spread.cells {
             self.instances[*cell] = *count;
         }
@@ -221,9 +258,9 @@ impl<'a> Auction<'a> {
     }
 
     /// The best Cell of all: Tasks are kept apart, and zones do not matter.
-    fn best_for_task(&self, requirement: Requirement<'a>, demand: &Demand) -> Option<usize> {
+    fn best_for_task(&self, requirement: usize, demand: &Demand) -> Option<usize> {
         let mut best = Best::None;
-        for cells in &self.compatible[&requirement] {
+        for cells in &self.compatible[requirement] {
             let penalty = |_, bidder: &Bidder<'_>| f64::from(bidder.room.tasks) * LOCALITY_OFFSET;
             self.best_of(cells, demand, penalty, &mut best);
         }

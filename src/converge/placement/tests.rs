@@ -6,9 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod on_nodes;
 mod reference;
+mod strategies;
 
 use reference::Reference;
+use strategies::{asks, cells};
 
 /// A Cell as a test gives it.
 #[derive(Debug, Clone)]
@@ -19,6 +22,9 @@ struct Cell {
     required: Vec<String>,
     optional: Vec<String>,
     cordoned: bool,
+    /// With executor Pods.
+    standing: Standing,
+    node: NodeRecord,
     room: Room,
 }
 
@@ -27,6 +33,7 @@ impl Cell {
         let resources = |amount| Resources {
             memory: amount,
             disk: amount,
+            cpu: amount,
         };
         Cell {
             name: name.into(),
@@ -35,6 +42,8 @@ impl Cell {
             required: Vec::new(),
             optional: Vec::new(),
             cordoned: false,
+            standing: Standing::Open,
+            node: NodeRecord::default(),
             room: Room {
                 capacity: resources(100),
                 containers: 100,
@@ -58,6 +67,11 @@ fn bidders(cells: &[Cell]) -> Vec<Bidder<'_>> {
             required_tags: &cell.required,
             optional_tags: &cell.optional,
             cordoned: cell.cordoned,
+            node: (cell.executor == ExecutorKind::Pods).then(|| Ground {
+                name: &cell.name,
+                standing: cell.standing,
+                record: (cell.standing != Standing::NotFound).then_some(&cell.node),
+            }),
             room: cell.room,
         })
         .collect()
@@ -197,79 +211,6 @@ fn what_a_cordoned_cell_runs_counts_for_its_zone() {
     let asks = [(lrp("web", 1), Demand::default())];
     let outcomes = outcomes(&cells, &there, &asks, Knobs::default());
     assert_eq!(outcomes, [Ok("b1".to_owned())]);
-}
-
-fn tags() -> impl Strategy<Value = Vec<String>> {
-    let some = proptest::sample::subsequence(vec!["arm", "gpu", "ssd"], 0..=3);
-    // Most have none.
-    prop_oneof![3 => Just(Vec::new()), 1 => some]
-        .prop_map(|tags| tags.into_iter().map(str::to_owned).collect())
-}
-
-fn resources(most: i64) -> impl Strategy<Value = Resources> {
-    (0..=most, 0..=most).prop_map(|(memory, disk)| Resources { memory, disk })
-}
-
-fn cells() -> impl Strategy<Value = Vec<Cell>> {
-    let room = (
-        resources(20),
-        0..8i32,
-        resources(6),
-        0..3i32,
-        0..3i32,
-        0..2i32,
-    )
-        .prop_map(
-            |(capacity, containers, used, used_containers, starting, tasks)| Room {
-                capacity,
-                containers,
-                used,
-                used_containers,
-                starting,
-                tasks,
-            },
-        );
-    let cell = (0..3usize, 0..12usize, tags(), tags(), 0..8usize, room);
-    proptest::collection::vec(cell, 0..9)
-        .prop_map(|cells| {
-            let make = |(n, (zone, pods, required, optional, cordoned, room)): (usize, _)| Cell {
-                name: format!("cell-{n}"),
-                zone: format!("z{zone}"),
-                executor: if pods == 0 {
-                    ExecutorKind::Pods
-                } else {
-                    ExecutorKind::Process
-                },
-                required,
-                optional,
-                cordoned: cordoned == 0,
-                room,
-            };
-            cells.into_iter().enumerate().map(make).collect::<Vec<_>>()
-        })
-        .prop_shuffle()
-}
-
-fn asks() -> impl Strategy<Value = Vec<(Work, Demand)>> {
-    let ask = (0..4usize, resources(5), tags(), 0..20usize);
-    proptest::collection::vec(ask, 0..30).prop_map(|asks| {
-        let make = |(n, (process, resources, tags, refused)): (usize, _)| {
-            let work = match process {
-                0 => Work::Task(Key::new("default", format!("t{n}"))),
-                process => lrp(&format!("p{process}"), n as i32),
-            };
-            let process_refusal = (refused == 0).then(|| "can't give: volumes".to_owned());
-            (
-                work,
-                Demand {
-                    resources,
-                    tags,
-                    process_refusal,
-                },
-            )
-        };
-        asks.into_iter().enumerate().map(make).collect()
-    })
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::converge::demand::Demand;
 use crate::converge::life::{self, Life};
 use crate::converge::lrp::{Keep, Place, StartReason};
-use crate::converge::placement::{Ask, Auction, Bidder, Knobs, Room, Work};
+use crate::converge::placement::{Ask, Auction, Bidder, Ground, Knobs, Room, Work, says_the_same};
 use crate::converge::world::{CellRecord, Key, Load, World};
 
 use super::{Plan, lrps, tasks};
@@ -63,7 +63,9 @@ fn places(
     wanted
         .iter()
         .map(|wanted| {
-            let winner = auction.place(&wanted.ask(), || cells_of(world, &wanted.work))?;
+            let winner = auction
+                .place(&wanted.ask(), || cells_of(world, &wanted.work))
+                .map_err(|error| as_told_before(world, wanted, error))?;
             Ok(Place {
                 cell: winner.cell.to_owned(),
                 epoch: winner.epoch,
@@ -71,6 +73,24 @@ fn places(
             })
         })
         .collect()
+}
+
+/// `error` as the record has it already, where it differs in nothing but numbers: it is not written again for that.
+fn as_told_before(world: &World, wanted: &Wanted, error: String) -> String {
+    let told = match &wanted.work {
+        Work::Lrp { .. } => world
+            .lrp(&wanted.key)
+            .and_then(|lrp| lrp.status.placement_error.as_ref()),
+        Work::Task(_) => world
+            .task(&wanted.key)
+            .and_then(|task| task.status.rejection_reason.as_ref()),
+    };
+    match told {
+        Some(told) if says_the_same(told, &error) => told.clone(),
+        // Whoever follows the scheduler knows better why.
+        Some(told) if wanted.demand.scheduler.is_some() => told.clone(),
+        _ => error,
+    }
 }
 
 /// Where the ordinary instances of a process are, for the spread.
@@ -105,13 +125,42 @@ fn bidders(world: &World) -> (Vec<Bidder<'_>>, i64) {
             starting += i64::from(load.starting);
         }
         if life == Life::Alive && !cell.version.deleting {
-            bidders.push(bidder(index, name, cell, load));
+            bidders.push(bidder(world, index, name, cell, load));
         }
     }
     (bidders, starting)
 }
 
-fn bidder<'a>(index: usize, name: &'a str, cell: &'a CellRecord, load: &Load) -> Bidder<'a> {
+fn bidder<'a>(
+    world: &'a World,
+    index: usize,
+    name: &'a str,
+    cell: &'a CellRecord,
+    load: &Load,
+) -> Bidder<'a> {
+    let node = cell.node.as_ref().map(|node| Ground {
+        name: &node.name,
+        standing: node.standing,
+        record: world.node(&node.name),
+    });
+    let tasks = i32::try_from(load.tasks.len()).unwrap_or(i32::MAX);
+    let mut room = Room {
+        capacity: cell.capacity,
+        counts_cpu: false,
+        containers: cell.containers,
+        used: load.resources,
+        used_containers: load.containers,
+        starting: load.starting,
+        tasks,
+    };
+    if let Some(Ground {
+        name,
+        record: Some(record),
+        ..
+    }) = node
+    {
+        room = room.on_node(record, world.foreign(name));
+    }
     Bidder {
         name,
         index,
@@ -121,13 +170,7 @@ fn bidder<'a>(index: usize, name: &'a str, cell: &'a CellRecord, load: &Load) ->
         required_tags: &cell.required_tags,
         optional_tags: &cell.optional_tags,
         cordoned: cell.unschedulable,
-        room: Room {
-            capacity: cell.capacity,
-            containers: cell.containers,
-            used: load.resources,
-            used_containers: load.containers,
-            starting: load.starting,
-            tasks: i32::try_from(load.tasks.len()).unwrap_or(i32::MAX),
-        },
+        node,
+        room,
     }
 }

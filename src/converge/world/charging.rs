@@ -2,6 +2,8 @@
 
 use crate::api::{ActualLRPState, ActualLRPStatus, TaskState, template::Resources};
 
+use crate::converge::pods::WorkKey;
+
 use super::{Charge, Entry, Key, Load, Lrp, TaskRecord, Waiting, World};
 
 impl World {
@@ -18,9 +20,14 @@ impl World {
         for charge in &charges {
             self.charge(charge, 1, |load| load.lrps.insert(key.clone()));
         }
+        self.touch_charged(&charges, || WorkKey::lrp(key.clone()));
         self.starts_ended += u64::from(was_starting && !is_starting(&charges));
+        let scheduled = self.has_scheduler(&process);
         self.slots.entry(process).or_default().insert(record.index);
         if record.status.state == ActualLRPState::Unclaimed && record.status.cell_name.is_none() {
+            if scheduled {
+                self.touch(WorkKey::lrp(key.clone()));
+            }
             self.waiting.insert(Waiting::Lrp(key.clone()));
         } else {
             self.waiting.remove(&Waiting::Lrp(key.clone()));
@@ -42,6 +49,7 @@ impl World {
             return false;
         };
         let charges = std::mem::take(&mut entry.charges);
+        self.touch_charged(&charges, || WorkKey::lrp(key.clone()));
         for charge in &charges {
             self.charge(charge, -1, |load| load.lrps.remove(key));
         }
@@ -68,6 +76,7 @@ impl World {
         self.starts_ended += u64::from(self.uncharge_lrp(key));
         self.waiting.remove(&Waiting::Lrp(key.clone()));
         let entry = self.lrps.remove(key)?;
+        self.touch(WorkKey::lrp(key.clone()));
         let process = Key::new(&*key.namespace, &*entry.record.process);
         if let Some(slots) = self.slots.get_mut(&process) {
             slots.remove(&entry.record.index);
@@ -98,6 +107,7 @@ impl World {
         for charge in &charges {
             self.charge(charge, 1, |load| load.tasks.insert(key.clone()));
         }
+        self.touch_charged(&charges, || WorkKey::task(key.clone()));
         if record.status.state == TaskState::Pending && record.status.cell_name.is_none() {
             self.waiting.insert(Waiting::Task(key.clone()));
         }
@@ -117,6 +127,7 @@ impl World {
             return;
         };
         self.waiting.remove(&Waiting::Task(key.clone()));
+        self.touch(WorkKey::task(key.clone()));
         for charge in &entry.charges {
             self.charge(charge, -1, |load| load.tasks.remove(key));
         }
@@ -148,6 +159,7 @@ impl Load {
     fn add(&mut self, charge: &Charge, sign: i32) {
         self.resources.memory += charge.resources.memory * i64::from(sign);
         self.resources.disk += charge.resources.disk * i64::from(sign);
+        self.resources.cpu += charge.resources.cpu * i64::from(sign);
         self.containers += sign;
         self.starting += sign * i32::from(charge.starting);
     }

@@ -1,6 +1,7 @@
 //! What is planned: entered before it is sent, and settled by the answer.
 
 use crate::api::{ActualLRPStatus, TaskStatus};
+use crate::converge::pods::WorkKey;
 
 use super::{Key, Kind, Lrp, TaskRecord, World, older};
 
@@ -54,6 +55,7 @@ impl World {
                 if let Some(entry) = self.lrps.get_mut(key) {
                     entry.in_flight = false;
                 }
+                self.touch(WorkKey::lrp(key.clone()));
             }
             Some(record) => self.enter_lrp(key, record, false),
             None => {
@@ -75,6 +77,7 @@ impl World {
                 if let Some(entry) = self.tasks.get_mut(key) {
                     entry.in_flight = false;
                 }
+                self.touch(WorkKey::task(key.clone()));
             }
             Some(record) => self.enter_task(key, record, false),
             None => self.drop_task(key),

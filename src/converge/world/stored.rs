@@ -12,14 +12,16 @@ impl World {
     }
 
     /// Enters a Cell. Returns whether it was news.
-    pub fn put_cell(&mut self, name: &str, record: CellRecord) -> bool {
+    pub fn put_cell(&mut self, name: &str, mut record: CellRecord) -> bool {
+        record.node = record.node.map(|node| self.standing_of(node));
         if record.status.state.is_some() {
             self.vanished.remove(name);
         }
         match self.cells.get(name) {
             Some(known) if stale(&known.version, &record.version) => false,
             _ => {
-                self.cells.insert(name.to_owned(), record);
+                let before = self.cells.insert(name.to_owned(), record);
+                self.touch_cell_if_changed(name, before.as_ref());
                 true
             }
         }

@@ -1,18 +1,22 @@
 //! What to do about a key that is already there: a function of what was found, and of who we are.
 
 use super::super::PresenceValue;
+use super::backend::Epochs;
+
+/// How the mark of a machine begins; its boot's id follows.
+pub(super) const BOOT: &str = "boot-";
 
 /// The Cell's key as it was found in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     /// Its value, where it can be read.
     pub value: Option<PresenceValue>,
-    /// The lease that holds it; 0 for none.
-    pub lease: i64,
-    /// The store's revision at which it was created.
-    pub created: i64,
-    /// Its last change: what a compare-and-swap is bound to.
-    pub mod_revision: i64,
+    /// Its epoch, counted on from the base (etcd: the store's revision at which it was created).
+    pub count: i64,
+    /// This very keeper wrote it: a try that was carried out, though its answer got lost.
+    pub own: bool,
+    /// Nobody is registered by it any more (expired, or given back) or yet. In etcd there is no such key.
+    pub over: bool,
 }
 
 impl Found {
@@ -23,7 +27,19 @@ impl Found {
 
     /// Its epoch.
     pub fn epoch(&self) -> i64 {
-        self.base().saturating_add(self.created)
+        self.base().saturating_add(self.count)
+    }
+
+    /// What is said of the registrations before it, by whoever takes it over: as it said itself. `ours` is what this
+    /// keeper knows, for one that can't be read.
+    pub fn epochs(&self, ours: Epochs) -> Epochs {
+        Epochs {
+            base: self.base(),
+            first: match &self.value {
+                Some(value) => value.first_epoch,
+                None => ours.first,
+            },
+        }
     }
 }
 
@@ -43,22 +59,28 @@ pub(super) fn epoch_base(base: i64, last: i64, revision: i64) -> i64 {
 pub(super) struct Claim<'a> {
     /// The incarnation to register.
     pub incarnation: &'a str,
-    /// Our token, while it proves that a former life of this rep wrote the key. It does so only for the first
-    /// registration: once we hold the key ourselves, whoever takes it away with the same token is a copy of our work
-    /// directory, and two that take the key from each other in turns would be worse than one that gives up.
+    /// What the key is marked with if it is our own, while that proves that a former life of this rep wrote it. It does so
+    /// only for the first registration: once we hold the key ourselves, whoever takes it away with the same mark is a copy
+    /// of our work directory, or our successor, and two that take the key from each other in turns would be worse than
+    /// one that gives up.
     pub proof: Option<&'a str>,
-    /// Leases that this very keeper was granted.
-    pub leases: &'a [i64],
+    /// Whether `proof` is of the machine, and any machine's mark is ours: it has booted again since.
+    pub machine: bool,
+    /// The greatest epoch that is known of this Cell.
+    pub last_epoch: i64,
+    /// The greatest epoch under which this Cell was judged lost: nobody hears what goes on under it.
+    pub dead_epoch: i64,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nobody holds it: create it.
+    /// Nobody holds it: create it, or register anew by what is left of another registration.
     Create,
-    /// It is ours: put it under our new lease; the epoch goes on.
+    /// It is ours: write it as our own; the epoch goes on.
     TakeOver,
-    /// It is our former life's, whose containers are gone: mark it as restarting, end it, and create it anew.
+    /// It is our former life's, whose containers are gone, or whose epoch is: mark it as restarting, end it, and register
+    /// anew.
     Replace,
     /// It is another's: wait until it is gone.
     Wait,
@@ -69,18 +91,27 @@ pub(super) fn decide(found: Option<&Found>, claim: Claim<'_>) -> Step {
     let Some(found) = found else {
         return Step::Create;
     };
-    // A try of ours that was carried out, though its answer got lost.
-    if claim.leases.contains(&found.lease) {
-        return Step::TakeOver;
+    if found.over {
+        return Step::Create;
+    }
+    let goes_on = found.epoch() >= claim.last_epoch && found.epoch() > claim.dead_epoch;
+    let go_on = if goes_on {
+        Step::TakeOver
+    } else {
+        Step::Replace
+    };
+    if found.own {
+        return go_on;
     }
     match (&found.value, claim.proof) {
         (Some(value), Some(owner)) if !owner.is_empty() && value.owner == owner => {
             if value.incarnation == claim.incarnation {
-                Step::TakeOver
+                go_on
             } else {
                 Step::Replace
             }
         }
+        (Some(value), Some(_)) if claim.machine && value.owner.starts_with(BOOT) => Step::Replace,
         _ => Step::Wait,
     }
 }
@@ -90,21 +121,23 @@ mod tests {
     use super::super::super::PresencePhase;
     use super::*;
 
-    fn found(owner: &str, incarnation: &str, lease: i64) -> Found {
+    fn found(owner: &str, incarnation: &str) -> Found {
         let value = PresenceValue {
             cell_id: "a".into(),
             incarnation: incarnation.into(),
             ttl_seconds: 5,
             phase: PresencePhase::Held,
             owner: owner.into(),
+            holder: "it".into(),
             first_epoch: None,
             epoch_base: 0,
+            epoch: None,
         };
         Found {
             value: Some(value),
-            lease,
-            created: 3,
-            mod_revision: 4,
+            count: 3,
+            own: false,
+            over: false,
         }
     }
 
@@ -128,75 +161,78 @@ mod tests {
         }
     }
 
+    fn decided(found: Option<&Found>, proof: Option<&str>, last: i64, dead: i64) -> Step {
+        let claim = Claim {
+            incarnation: "boot-1",
+            proof,
+            machine: false,
+            last_epoch: last,
+            dead_epoch: dead,
+        };
+        decide(found, claim)
+    }
+
     #[test]
     fn every_case_of_a_key_that_is_there() {
         let unreadable = Found {
             value: None,
-            ..found("", "", 9)
+            ..found("", "")
+        };
+        let own = |found: Found| Found { own: true, ..found };
+        let over = |found: Found| Found {
+            over: true,
+            ..found
         };
         let proof = Some("me");
+        let (ours, former, other) = (
+            found("me", "boot-1"),
+            found("me", "boot-0"),
+            found("it", "boot-1"),
+        );
+        // Name, key, proof, the last epoch known, the last epoch judged lost; the key's is 3.
         let table = [
-            ("no key", None, proof, Step::Create),
-            ("no key, no proof", None, None, Step::Create),
-            (
-                "our former life goes on",
-                Some(found("me", "boot-1", 9)),
-                proof,
-                Step::TakeOver,
-            ),
-            (
-                "our former life has ended",
-                Some(found("me", "boot-0", 9)),
-                proof,
-                Step::Replace,
-            ),
-            (
-                "another rep",
-                Some(found("it", "boot-1", 9)),
-                proof,
-                Step::Wait,
-            ),
-            (
-                "no token in the key proves nothing",
-                Some(found("", "boot-1", 9)),
-                Some(""),
-                Step::Wait,
-            ),
-            (
-                "ours, but we can't prove it",
-                Some(found("me", "boot-1", 9)),
-                None,
-                Step::Wait,
-            ),
-            (
-                "a value that can't be read",
-                Some(unreadable.clone()),
-                proof,
-                Step::Wait,
-            ),
-            (
-                "our own lease",
-                Some(found("me", "boot-1", 1)),
-                None,
-                Step::TakeOver,
-            ),
-            (
-                "our own lease, unreadable",
-                Some(Found {
-                    lease: 2,
-                    ..unreadable
-                }),
-                None,
-                Step::TakeOver,
-            ),
+            ("no key", None, proof, 0, 0, Step::Create),
+            ("no key, no proof", None, None, 0, 0, Step::Create),
+            ("our life goes on", Some(&ours), proof, 3, 2, Step::TakeOver),
+            ("it ended", Some(&former), proof, 3, 2, Step::Replace),
+            ("another rep", Some(&other), proof, 3, 2, Step::Wait),
+            ("we can't prove it", Some(&ours), None, 3, 2, Step::Wait),
+            ("unreadable", Some(&unreadable), proof, 3, 2, Step::Wait),
+            ("an old epoch", Some(&ours), proof, 4, 2, Step::Replace),
+            ("judged lost", Some(&ours), proof, 3, 3, Step::Replace),
         ];
-        for (name, found, proof, expected) in table {
-            let claim = Claim {
-                incarnation: "boot-1",
-                proof,
-                leases: &[1, 2],
-            };
-            assert_eq!(decide(found.as_ref(), claim), expected, "{name}");
+        for (name, found, proof, last, dead, expected) in table {
+            assert_eq!(decided(found, proof, last, dead), expected, "{name}");
+            // What is over is nobody's.
+            let found = found.cloned().map(over);
+            let step = decided(found.as_ref(), proof, last, dead);
+            assert_eq!(step, Step::Create, "{name}, and over");
+        }
+        let machine = |proof| Claim {
+            incarnation: "2",
+            proof,
+            machine: true,
+            last_epoch: 3,
+            dead_epoch: 2,
+        };
+        for (owner, proof, expected) in [
+            ("boot-2", Some("boot-2"), Step::TakeOver),
+            ("boot-1", Some("boot-2"), Step::Replace),
+            ("me", Some("boot-2"), Step::Wait),
+            ("boot-1", None, Step::Wait),
+        ] {
+            let found = found(owner, owner.trim_start_matches("boot-"));
+            assert_eq!(decide(Some(&found), machine(proof)), expected, "{owner}");
+        }
+        let unmarked = found("", "boot-1");
+        let step = decided(Some(&unmarked), Some(""), 0, 0);
+        assert_eq!(step, Step::Wait, "no token in the key proves nothing");
+        for (found, dead, expected) in [
+            (own(ours.clone()), 0, Step::TakeOver),
+            (own(unreadable.clone()), 0, Step::TakeOver),
+            (own(ours.clone()), 3, Step::Replace),
+        ] {
+            assert_eq!(decided(Some(&found), None, 0, dead), expected, "{found:?}");
         }
     }
 }

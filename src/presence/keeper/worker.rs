@@ -9,15 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::super::PresencePhase;
-use super::super::etcd::EtcdConfig;
+use super::backend::{Ask, Attempt, Backend, Epochs, Failure, Held};
 use super::decide::Found;
-use super::register::{Attempt, Epochs, Failure, Held, Try};
-use super::{Command, FailureKind, KeeperError, KeeperReport, Keeping, Registration};
+use super::{
+    Command, FailureKind, KeeperError, KeeperReport, Keeping, LossReason, RETRY_MIN, Registration,
+};
 use crate::backoff::{Backoff, chance};
 use keeping::Outcome;
-
-/// The shortest pause between tries; the longest is the renewal interval.
-const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// How often another's key is looked at while waiting for its end: so soon after it ends this Cell is back.
 const REFUSED_POLL: Duration = Duration::from_millis(250);
@@ -42,24 +40,29 @@ pub(super) struct Wires {
     pub keeping: watch::Sender<Keeping>,
 }
 
+/// Who this keeper is.
+pub(super) struct Identified {
+    /// Our mark in the key.
+    pub owner: String,
+    /// The token of this process.
+    pub holder: String,
+    /// Whether the mark proves that a key found there is ours: until the first registration.
+    pub proof: bool,
+    /// Whether the mark is the machine's: another process with the same one is our successor, and not a copy of us.
+    pub machine: bool,
+}
+
 /// Everything the thread works with.
-pub(super) struct Worker {
-    config: EtcdConfig,
+pub(super) struct Worker<B> {
+    backend: B,
     registration: Registration,
-    /// Our token in the key.
-    owner: String,
-    /// Whether the token proves that a key found there is ours: until the first registration.
-    proof: bool,
+    me: Identified,
     /// What to publish, now and at the next registration.
     phase: PresencePhase,
     /// Of the registrations so far: the incarnation's first one, and what epochs are counted on from.
     epochs: Epochs,
     /// The last epoch held.
     last_epoch: i64,
-    /// Leases granted to this keeper, newest last.
-    leases: Vec<i64>,
-    /// Whose turn it is among the endpoints.
-    turn: usize,
     wires: Wires,
 }
 
@@ -70,26 +73,20 @@ enum Ending {
     Abandoned,
 }
 
-impl Worker {
+impl<B: Backend> Worker<B> {
     pub(super) fn new(
-        config: EtcdConfig,
+        backend: B,
         registration: Registration,
-        owner: String,
-        proof: bool,
+        me: Identified,
         wires: Wires,
     ) -> Self {
-        let turn = config.first_turn();
-        let phase = PresencePhase::Held;
         Self {
-            config,
+            backend,
             registration,
-            owner,
-            proof,
-            phase,
+            me,
+            phase: PresencePhase::Held,
             epochs: Epochs::default(),
             last_epoch: 0,
-            leases: Vec::new(),
-            turn,
             wires,
         }
     }
@@ -120,20 +117,66 @@ impl Worker {
             };
             match self.keep(&held).await {
                 Outcome::Ended(ending) => return Ok(ending),
-                Outcome::Lost(reason) => {
-                    tracing::warn!(
-                        cell = self.registration.cell_id,
-                        epoch = held.epoch(),
-                        reason = reason.as_str(),
-                        "presence lost; registering anew"
-                    );
-                    self.wires
-                        .keeping
-                        .send_modify(|keeping| keeping.held = false);
-                    self.say(KeeperReport::Lost { reason });
-                }
+                Outcome::Lost(reason) => self.lost(&held, reason).await,
             }
         }
+    }
+
+    /// Tells how the key was lost: to our successor, or altogether.
+    async fn lost(&mut self, held: &Held, reason: LossReason) {
+        self.wires
+            .keeping
+            .send_modify(|keeping| keeping.held = false);
+        if self.me.machine {
+            let ask = self.ask();
+            let look = ask.0.look(&ask.1).await;
+            if let Ok(Some(found)) = look
+                && self.is_successors(&found)
+            {
+                return self.superseded(&found);
+            }
+        }
+        tracing::warn!(
+            cell = self.registration.cell_id,
+            epoch = held.epoch,
+            reason = reason.as_str(),
+            "presence lost; registering anew"
+        );
+        self.say(KeeperReport::Lost { reason });
+    }
+
+    /// Whether a newer rep of this machine holds the key.
+    fn is_successors(&self, found: &Found) -> bool {
+        let value = found.value.as_ref();
+        self.me.machine
+            && !self.me.proof
+            && !found.over
+            && value
+                .is_some_and(|value| value.owner == self.me.owner && value.holder != self.me.holder)
+    }
+
+    fn superseded(&mut self, found: &Found) {
+        tracing::info!(
+            cell = self.registration.cell_id,
+            epoch = found.epoch(),
+            "a newer rep of this machine holds the presence; idle until it is gone"
+        );
+        self.say(KeeperReport::Superseded);
+    }
+
+    /// The backend, and what it is asked.
+    fn ask(&mut self) -> (&mut B, Ask<'_>) {
+        let ask = Ask {
+            registration: &self.registration,
+            owner: &self.me.owner,
+            holder: &self.me.holder,
+            phase: self.phase,
+            epochs: self.epochs,
+            last_epoch: self.last_epoch.max(self.registration.known_epoch.get()),
+            proof: self.me.proof,
+            machine: self.me.machine,
+        };
+        (&mut self.backend, ask)
     }
 
     // === Registering ===
@@ -146,21 +189,18 @@ impl Worker {
         // When another's key has to be gone.
         let mut until: Option<Instant> = None;
         loop {
-            let attempt = Try {
-                registration: &self.registration,
-                owner: &self.owner,
-                phase: self.phase,
-                epochs: self.epochs,
-                last_epoch: self.last_epoch.max(self.registration.known_epoch.get()),
-                proof: self.proof,
-                leases: &mut self.leases,
-            };
-            let pause = match attempt.run(&self.config, self.turn).await {
+            let (backend, ask) = self.ask();
+            let pause = match backend.attempt(&ask).await {
                 Ok(Attempt::Held(held)) => {
                     self.registered(&held);
                     return Ok(ControlFlow::Continue(held));
                 }
                 Ok(Attempt::Again) => backoff.pause(chance()),
+                Ok(Attempt::Refused(found)) if self.is_successors(&found) => {
+                    // Told when the key was lost, unless the store could not be asked then.
+                    until = None;
+                    (ttl / 5).max(REFUSED_POLL)
+                }
                 Ok(Attempt::Refused(found)) => {
                     failing = false;
                     let now = Instant::now();
@@ -176,13 +216,13 @@ impl Worker {
                 Err(Failure::Store(error)) => {
                     if !std::mem::replace(&mut failing, true) {
                         let cell = &self.registration.cell_id;
-                        let endpoint = self.config.endpoint(self.turn);
+                        let endpoint = self.backend.endpoint();
                         tracing::warn!(cell, %error, endpoint, "presence store does not register this Cell; trying on");
                     }
                     self.say(KeeperReport::RegistrationFailed {
                         kind: FailureKind::from(&error),
                     });
-                    self.turn = self.turn.wrapping_add(1);
+                    self.backend.turn();
                     // A store that was away gives every lease its full TTL again.
                     until = None;
                     backoff.pause(chance())
@@ -195,28 +235,27 @@ impl Worker {
     }
 
     fn registered(&mut self, held: &Held) {
-        self.proof = false;
+        self.me.proof = false;
         self.epochs = Epochs {
-            base: held.epochs.base,
-            first: Some(held.epochs.first.unwrap_or(held.epoch())),
+            base: held.value.epoch_base,
+            first: Some(held.value.first_epoch.unwrap_or(held.epoch)),
         };
-        self.last_epoch = held.epoch();
-        self.leases = vec![held.lease];
+        self.last_epoch = held.epoch;
         tracing::info!(
             cell = self.registration.cell_id,
-            epoch = held.epoch(),
+            epoch = held.epoch,
             ttl = held.ttl.as_secs(),
             took_over = held.took_over,
-            endpoint = self.config.endpoint(self.turn),
+            endpoint = self.backend.endpoint(),
             "presence registered"
         );
         self.wires.keeping.send_replace(Keeping {
             held: true,
-            epoch: Some(held.epoch()),
+            epoch: Some(held.epoch),
             last_renewal_sent: Some(held.sent),
         });
         self.say(KeeperReport::Registered {
-            epoch: held.epoch(),
+            epoch: held.epoch,
             lease_id: held.lease,
             ttl: held.ttl,
             took_over: held.took_over,
@@ -258,7 +297,7 @@ impl Worker {
                     }
                     Some(Command::Release(done)) => {
                         // A try whose answer got lost may have registered us.
-                        let given_back = self.revoke_own(Instant::now() + RELEASE_BUDGET).await;
+                        let given_back = self.end(Instant::now() + RELEASE_BUDGET).await;
                         self.released(given_back, done);
                         return ControlFlow::Break(Ending::Released);
                     }

@@ -20,8 +20,10 @@ fn valued(cell: &str, epoch: i64, phase: PresencePhase) -> Presence {
         ttl_seconds: 5,
         phase,
         owner: String::new(),
+        holder: String::new(),
         first_epoch: None,
         epoch_base: 0,
+        epoch: None,
     };
     Presence {
         cell: cell.into(),

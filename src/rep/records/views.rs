@@ -1,7 +1,7 @@
 //! What a record says about one instance guid, in the words of the harmonisation table.
 
-use crate::api::{ActualLRP, ActualLRPState, Task, TaskState};
-use crate::converge::harmony::{LrpRecord, TaskRecord};
+use crate::api::{ActualLRP, Task};
+use crate::converge::harmony::{LrpRecord, TaskRecord, view};
 
 /// One instance, as it is compared with a record.
 #[derive(Debug, Clone, Copy)]
@@ -62,29 +62,7 @@ pub fn lrp_view(
     let Some(status) = &lrp.status else {
         return LrpRecord::UnclaimedOther { evacuating: false };
     };
-    let mine =
-        status.cell_name.as_deref() == Some(cell) && status.instance_guid.as_deref() == Some(guid);
-    let is_this = |name: &str, other: &str| name == cell && other == guid;
-    let suspect = status
-        .suspect
-        .as_ref()
-        .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
-    let evacuating_mine = status
-        .evacuating
-        .as_ref()
-        .is_some_and(|one| is_this(&one.cell_name, &one.instance_guid));
-    let evacuating = status.evacuating.is_some();
-    match (status.state, mine) {
-        (ActualLRPState::Unclaimed, true) => LrpRecord::UnclaimedMine,
-        (ActualLRPState::Claimed, true) => LrpRecord::ClaimedMine,
-        (ActualLRPState::Running, true) => LrpRecord::RunningMine,
-        _ if suspect => LrpRecord::SuspectMine,
-        _ if evacuating_mine => LrpRecord::EvacuatingMine,
-        (ActualLRPState::Unclaimed, false) => LrpRecord::UnclaimedOther { evacuating },
-        (ActualLRPState::Claimed, false) => LrpRecord::ClaimedOther { evacuating },
-        (ActualLRPState::Running, false) => LrpRecord::RunningOther,
-        (ActualLRPState::Crashed, _) => LrpRecord::Crashed,
-    }
+    view::lrp(status, cell, guid)
 }
 
 /// What a Task says about its run. `uid` is that of the Task that the container was set aside for, if there is one:
@@ -100,16 +78,5 @@ pub fn task_view(task: Option<&Task>, uid: Option<&str>, cell: &str, guid: &str)
     let Some(status) = &task.status else {
         return TaskRecord::PendingOther;
     };
-    let mine =
-        status.cell_name.as_deref() == Some(cell) && status.instance_guid.as_deref() == Some(guid);
-    match (status.state, mine) {
-        // A cancelled Task that has not started is the controller's to fail; it must not start here.
-        (TaskState::Pending, true) if cancelled => TaskRecord::PendingOther,
-        (TaskState::Pending, true) => TaskRecord::PendingMine,
-        (TaskState::Pending, false) => TaskRecord::PendingOther,
-        (TaskState::Running, true) if cancelled => TaskRecord::CancelledMine,
-        (TaskState::Running, true) => TaskRecord::RunningMine,
-        (TaskState::Running, false) => TaskRecord::RunningOther,
-        (TaskState::Completed | TaskState::Resolving, _) => TaskRecord::Ended,
-    }
+    view::task(status, cancelled, cell, guid)
 }

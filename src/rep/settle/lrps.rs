@@ -4,8 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{DRAINING, Took};
 use crate::api::ActualLRPStatus;
+use crate::converge::harmony::said::{self, LrpFacts};
 use crate::converge::harmony::{self, LrpAction};
-use crate::converge::lrp::transition::{self, Verb};
+use crate::converge::lrp::transition;
 use crate::patch;
 use crate::rep::actor::Actor;
 use crate::rep::container::Container;
@@ -86,46 +87,17 @@ impl Actor {
             return Took::Nothing;
         };
         let container = self.containers.get(guid);
-        let address = self.setup.address.clone();
-        let ports = container
-            .map(|container| container.ports.mappings.clone())
-            .unwrap_or_default();
-        let give_back = |instance, refused| Verb::GiveBack { instance, refused };
-        let (done, verb) = match action {
-            LrpAction::Claim => ("claimed", Verb::Claim(instance)),
-            LrpAction::ReportRunning => (
-                "running",
-                Verb::Start {
-                    instance,
-                    address,
-                    ports,
-                },
-            ),
-            LrpAction::ReportEvacuating => (
-                "kept as evacuating",
-                Verb::Evacuate {
-                    instance,
-                    address,
-                    ports,
-                },
-            ),
-            LrpAction::ReportCrash => (
-                "reported as crashed",
-                Verb::Crash {
-                    instance,
-                    reason: container.map(Container::end_reason).unwrap_or_default(),
-                },
-            ),
-            LrpAction::Unclaim => ("given back to be placed again", give_back(instance, None)),
-            LrpAction::DropSuspect => ("dropped as suspect", give_back(instance, None)),
-            LrpAction::DropEvacuating => ("dropped as evacuating", give_back(instance, None)),
-            LrpAction::Refuse => ("refused", give_back(instance, Some(refusal.to_owned()))),
-            LrpAction::Nothing
-            | LrpAction::Reserve
-            | LrpAction::Run
-            | LrpAction::Stop
-            | LrpAction::Delete
-            | LrpAction::CreateRecord => return Took::Nothing,
+        let facts = LrpFacts {
+            address: self.setup.address.clone(),
+            ports: container
+                .map(|container| container.ports.mappings.clone())
+                .unwrap_or_default(),
+            end: container.map(Container::end_reason).unwrap_or_default(),
+            taken_away: None,
+            refusal: refusal.to_owned(),
+        };
+        let Some((done, verb)) = said::lrp(action, instance, facts) else {
+            return Took::Nothing;
         };
         match transition::apply(status, &verb, Timestamp::now()) {
             Ok(next) => self.write(key, guid, done, patch::between(status, &next)),

@@ -4,10 +4,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{DRAINING, Took};
 use crate::api::Task;
+use crate::converge::harmony::said::{self, TaskFacts};
 use crate::converge::harmony::{self, TaskAction};
-use crate::converge::lrp::transition::Instance;
 use crate::converge::task::CANCELLED;
-use crate::converge::task::transition::{self, Outcome, Verb};
+use crate::converge::task::transition;
 use crate::patch;
 use crate::rep::actor::Actor;
 use crate::rep::jobs::MISSING;
@@ -62,32 +62,25 @@ impl Actor {
         let Some(instance) = self.instance(guid) else {
             return Took::Nothing;
         };
-        let (done, verb) = match action {
+        let cancelled = is_cancelled(task);
+        let container = self.containers.get(guid);
+        let mut facts = TaskFacts {
+            outcome: container.and_then(|container| container.outcome.clone()),
+            missing: if cancelled { CANCELLED } else { MISSING }.into(),
+            refusal: DRAINING.into(),
+        };
+        let action = match action {
             TaskAction::Reserve => match self.reserve_task(key, guid, task) {
                 Ok(()) => return Took::Local,
-                Err(reason) => ("rejected", Verb::Reject { instance, reason }),
+                Err(reason) => {
+                    facts.refusal = reason;
+                    TaskAction::Reject
+                }
             },
-            TaskAction::Reject => {
-                let reason = DRAINING.to_owned();
-                ("rejected", Verb::Reject { instance, reason })
-            }
-            TaskAction::ReportRunning => ("running", Verb::Start { instance }),
-            TaskAction::Complete => {
-                let container = self.containers.get(guid);
-                let outcome = container.and_then(|container| container.outcome.clone());
-                ("completed", complete(instance, outcome, MISSING))
-            }
-            TaskAction::FailMissing => {
-                let reason = if is_cancelled(task) {
-                    CANCELLED
-                } else {
-                    MISSING
-                };
-                ("completed", complete(instance, None, reason))
-            }
-            TaskAction::Nothing | TaskAction::Delete | TaskAction::Run | TaskAction::Stop => {
-                return Took::Nothing;
-            }
+            other => other,
+        };
+        let Some((done, verb)) = said::task(action, instance, facts) else {
+            return Took::Nothing;
         };
         let status = task.status.clone().unwrap_or_default();
         let generation = task.metadata.generation.unwrap_or_default();
@@ -96,11 +89,6 @@ impl Actor {
             Err(refusal) => self.not_written(key, guid, &refusal),
         }
     }
-}
-
-fn complete(instance: Instance, outcome: Option<Outcome>, otherwise: &str) -> Verb {
-    let outcome = outcome.unwrap_or_else(|| Outcome::Failed(otherwise.into()));
-    Verb::Complete { instance, outcome }
 }
 
 fn is_cancelled(task: &Task) -> bool {

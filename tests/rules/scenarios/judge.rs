@@ -38,8 +38,10 @@ pub fn presence(sandbox: &mut Sandbox, words: &[&str], now: Timestamp) -> Result
                 ttl_seconds: 5,
                 phase: phase.unwrap_or_default(),
                 owner: String::new(),
+                holder: String::new(),
                 first_epoch: number_of("first")?,
                 epoch_base: 0,
+                epoch: None,
             };
             Observation::Held(Presence {
                 cell: (*name).to_owned(),

@@ -83,6 +83,7 @@ pub fn cell(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
         .unwrap_or_default();
     record.unschedulable = options.contains_key("unschedulable");
     record.evacuate = options.contains_key("evacuate");
+    super::nodes::stand_on(&mut record, &options);
     sandbox.world.put_cell(name, record);
     Ok(())
 }
@@ -96,8 +97,11 @@ fn demand(options: &HashMap<&str, &str>) -> Result<Result<Arc<Demand>, String>, 
     let memory = options
         .get("memory")
         .map_or(Ok(0), |text| quantity::bytes(text))?;
-    Ok(Ok(Arc::new(Demand {
-        resources: Resources { memory, disk: 0 },
+    let mut demand = Demand {
+        resources: Resources {
+            memory,
+            ..Resources::default()
+        },
         tags: options
             .get("tags")
             .map(|text| tags(text))
@@ -105,7 +109,10 @@ fn demand(options: &HashMap<&str, &str>) -> Result<Result<Arc<Demand>, String>, 
         process_refusal: options
             .contains_key("volumes")
             .then(|| "a Cell with executor Process can't give: volumes".into()),
-    })))
+        ..Demand::default()
+    };
+    super::nodes::ask(&mut demand, options)?;
+    Ok(Ok(Arc::new(demand)))
 }
 
 pub fn desired(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {

@@ -88,6 +88,7 @@ fn lrp_change(change: &LrpChange, to: &ActualLRPStatus) -> String {
         LrpChange::SuspectEvacuated { cell } => format!("the suspect on {cell} is evacuating"),
         LrpChange::SuspectDropped => "drop the suspect".into(),
         LrpChange::EvacuatingDropped => "drop the evacuating instance".into(),
+        LrpChange::Told { done } => (*done).into(),
     };
     let crashes = to
         .crash_count
@@ -99,6 +100,7 @@ fn task_change(change: &TaskChange) -> String {
     match change {
         TaskChange::Placed { cell } => format!("place on {cell}"),
         TaskChange::Waiting { error } => format!("wait: {error}"),
+        TaskChange::Told { done } => (*done).into(),
         TaskChange::Resolving => "resolve, and deliver its callback".into(),
         TaskChange::Demoted => "back to Completed: its callback was not delivered".into(),
         TaskChange::Settled => "its callback is settled".into(),

@@ -19,13 +19,8 @@ impl<'a> Reference<'a> {
         let compatible: Vec<&Cell> = self
             .cells
             .iter()
-            .filter(|cell| !cell.cordoned && cell.executor == ExecutorKind::Process)
-            .filter(|_| demand.process_refusal.is_none())
-            .filter(|cell| cell.required.iter().all(|tag| demand.tags.contains(tag)))
-            .filter(|cell| {
-                let known = |tag| cell.required.contains(tag) || cell.optional.contains(tag);
-                demand.tags.iter().all(known)
-            })
+            .filter(|cell| is_open(cell) && runs(cell, demand))
+            .filter(|cell| is_tagged(cell, demand) && stands_right(cell, demand))
             .collect();
         let mut offers: Vec<(u32, f64, &str)> = compatible
             .iter()
@@ -34,6 +29,8 @@ impl<'a> Reference<'a> {
                 room.used.memory + demand.resources.memory <= room.capacity.memory
                     && room.used.disk + demand.resources.disk <= room.capacity.disk
                     && room.used_containers < room.containers
+                    && (!room.counts_cpu
+                        || room.used.cpu + demand.resources.cpu <= room.capacity.cpu)
             })
             .map(|cell| {
                 (
@@ -61,6 +58,7 @@ impl<'a> Reference<'a> {
             .unwrap();
         cell.room.used.memory += demand.resources.memory;
         cell.room.used.disk += demand.resources.disk;
+        cell.room.used.cpu += demand.resources.cpu;
         cell.room.used_containers += 1;
         match work {
             Work::Task(_) => cell.room.tasks += 1,
@@ -103,13 +101,16 @@ impl<'a> Reference<'a> {
             }
         };
         let (room, wanted) = (&cell.room, demand.resources);
-        let resources = (share(room.used.memory + wanted.memory, room.capacity.memory)
+        let three = share(room.used.memory + wanted.memory, room.capacity.memory)
             + share(room.used.disk + wanted.disk, room.capacity.disk)
             + share(
                 i64::from(room.used_containers) + 1,
                 i64::from(room.containers),
-            ))
-            / 3.0;
+            );
+        let resources = match room.counts_cpu {
+            false => three / 3.0,
+            true => (three + share(room.used.cpu + wanted.cpu, room.capacity.cpu)) / 4.0,
+        };
         let others = match work {
             Work::Task(_) => f64::from(room.tasks) * 1000.0,
             Work::Lrp { .. } => {
@@ -127,17 +128,44 @@ impl<'a> Reference<'a> {
     }
 
     fn why(&self, compatible: &[&Cell], demand: &Demand) -> String {
-        let open: Vec<&Cell> = self.cells.iter().filter(|cell| !cell.cordoned).collect();
+        let why = self.last_filter(compatible, demand);
+        let nodes = || {
+            let pods = |cell: &&Cell| cell.executor == ExecutorKind::Pods;
+            self.cells.iter().filter(pods)
+        };
+        if demand.pods_refusal.is_some() || nodes().next().is_none() {
+            return why;
+        }
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for cell in nodes() {
+            for reason in why_not(cell, demand) {
+                *counts.entry(reason).or_default() += 1;
+            }
+        }
+        let counts: Vec<_> = counts.iter().map(|(why, n)| format!("{n} {why}")).collect();
+        let all = nodes().count();
+        format!("{why}; 0/{all} nodes are available: {}", counts.join(", "))
+    }
+
+    fn last_filter(&self, compatible: &[&Cell], demand: &Demand) -> String {
+        let open: Vec<&Cell> = self.cells.iter().filter(|cell| is_open(cell)).collect();
         if open.is_empty() {
             return "unable to communicate to compatible cells".into();
         }
-        if let Some(refusal) = &demand.process_refusal {
-            return refusal.clone();
+        if !open.iter().any(|cell| runs(cell, demand)) {
+            let says = |kind, refusal: &Option<String>| {
+                let there = open.iter().any(|cell| cell.executor == kind);
+                refusal.clone().filter(|_| there)
+            };
+            let refusals = [
+                says(ExecutorKind::Process, &demand.process_refusal),
+                says(ExecutorKind::Pods, &demand.pods_refusal),
+            ];
+            let refusals: Vec<String> = refusals.into_iter().flatten().collect();
+            return refusals.join("; ");
         }
-        if open.iter().all(|cell| cell.executor == ExecutorKind::Pods) {
-            return "found no compatible cell: no Cell has an executor for it".into();
-        }
-        if compatible.is_empty() {
+        let tagged = |cell: &&Cell| runs(cell, demand) && is_tagged(cell, demand);
+        if !open.iter().any(tagged) {
             return match demand.tags.len() {
                 0 => "found no compatible cell with no placement tags".into(),
                 1 => format!(
@@ -150,17 +178,81 @@ impl<'a> Reference<'a> {
                 ),
             };
         }
-        let mut common = vec!["containers", "disk", "memory"];
-        for Cell { room, .. } in compatible {
-            common.retain(|problem| match *problem {
-                "containers" => room.used_containers >= room.containers,
-                "disk" => room.used.disk + demand.resources.disk > room.capacity.disk,
-                _ => room.used.memory + demand.resources.memory > room.capacity.memory,
-            });
+        if compatible.is_empty() {
+            return "found no compatible cell".into();
+        }
+        let mut common = vec!["containers", "cpu", "disk", "memory"];
+        for cell in compatible {
+            common.retain(|problem| lacks(cell, demand).contains(problem));
         }
         match common.is_empty() {
             true => "insufficient resources".into(),
             false => format!("insufficient resources: {}", common.join(", ")),
         }
     }
+}
+
+fn is_open(cell: &Cell) -> bool {
+    !cell.cordoned && (cell.executor == ExecutorKind::Process || cell.standing == Standing::Open)
+}
+
+fn runs(cell: &Cell, demand: &Demand) -> bool {
+    match cell.executor {
+        ExecutorKind::Process => demand.process_refusal.is_none(),
+        ExecutorKind::Pods => demand.pods_refusal.is_none(),
+    }
+}
+
+fn is_tagged(cell: &Cell, demand: &Demand) -> bool {
+    let known = |tag| cell.required.contains(tag) || cell.optional.contains(tag);
+    cell.required.iter().all(|tag| demand.tags.contains(tag)) && demand.tags.iter().all(known)
+}
+
+fn stands_right(cell: &Cell, demand: &Demand) -> bool {
+    cell.executor == ExecutorKind::Process
+        || node::fit(&demand.node, &cell.name, &cell.node).is_ok()
+}
+
+fn lacks(cell: &Cell, demand: &Demand) -> Vec<&'static str> {
+    let (room, wanted) = (&cell.room, demand.resources);
+    let mut lacks = Vec::new();
+    if room.used_containers >= room.containers {
+        lacks.push("containers");
+    }
+    if room.counts_cpu && room.used.cpu + wanted.cpu > room.capacity.cpu {
+        lacks.push("cpu");
+    }
+    if room.used.disk + wanted.disk > room.capacity.disk {
+        lacks.push("disk");
+    }
+    if room.used.memory + wanted.memory > room.capacity.memory {
+        lacks.push("memory");
+    }
+    lacks
+}
+
+fn why_not(cell: &Cell, demand: &Demand) -> Vec<String> {
+    if let Some(why) = cell.standing.why_not() {
+        return vec![why.into()];
+    }
+    if cell.cordoned {
+        return vec!["node(s) were cordoned by their Cell".into()];
+    }
+    if !is_tagged(cell, demand) {
+        return vec!["node(s) didn't match the placement tags".into()];
+    }
+    if let Err(unfit) = node::fit(&demand.node, &cell.name, &cell.node) {
+        return vec![unfit.to_string()];
+    }
+    let lacks = lacks(cell, demand);
+    let in_words = |name| match name {
+        "containers" => "Too many pods",
+        "cpu" => "Insufficient cpu",
+        "disk" => "Insufficient ephemeral-storage",
+        _ => "Insufficient memory",
+    };
+    lacks
+        .into_iter()
+        .map(|name| in_words(name).into())
+        .collect()
 }

@@ -1,0 +1,275 @@
+//! One look at a record and its Pods: step after step, until there is nothing to do, a call fails, or somebody else
+//! writes the record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{Timestamp, Unit};
+use kube::runtime::reflector::ObjectRef;
+
+use super::calls::Make;
+use super::{Templates, calls, tell};
+use crate::api::ExecutorKind;
+use crate::client::CallError;
+use crate::controller::context::Context;
+use crate::controller::execute;
+use crate::converge::lrp::transition as lrp;
+use crate::converge::plan::{LrpChange, TaskChange, Write};
+use crate::converge::pods::{Facts, Fresh, Local, Record, Step, WorkKey, WorkKind, decide};
+use crate::converge::task::transition as task;
+use crate::converge::world::{Key, World};
+
+/// A record needs about six steps from its placement to its end; more in one look is something new all the time.
+const STEPS: usize = 20;
+
+/// What came of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All is done that can be; time alone changes that then.
+    Settled(Option<Timestamp>),
+    /// A call failed: again after a pause.
+    Again,
+}
+
+/// What a look found.
+enum Found {
+    Step(Step),
+    /// A write that is entered into the world already.
+    Write(Box<Write>, Box<Step>),
+}
+
+/// Brings a record and its Pods together. `failures` is how many looks before this one failed in a row.
+pub(super) async fn settle(
+    context: Arc<Context>,
+    templates: Templates,
+    work: WorkKey,
+    failures: u32,
+) -> Outcome {
+    let mut fresh = Fresh::default();
+    for _ in 0..STEPS {
+        if !context.leading() {
+            return Outcome::Settled(None);
+        }
+        let result = match look(&context, &templates, &work, &fresh) {
+            Found::Step(Step::Wait(due)) => return Outcome::Settled(due),
+            Found::Step(Step::ReadRecord) => {
+                fresh.record = true;
+                calls::read_record(&context, &work).await
+            }
+            Found::Step(Step::ReadPod(guid)) => {
+                let result = calls::read_pod(&context, &work, &guid).await;
+                fresh.pods.insert(guid);
+                result
+            }
+            Found::Step(step) => {
+                fresh = Fresh::default();
+                act(&context, &templates, &work, step).await
+            }
+            Found::Write(write, step) => {
+                fresh = Fresh::default();
+                let result = execute::write_one(&context, &context.pods.lane, &write).await;
+                match result {
+                    Ok(()) => {
+                        tell::said(&context, &work, &step);
+                        Ok(())
+                    }
+                    // Somebody was faster: what is stored is known by now.
+                    Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        if let Err(error) = result {
+            return tell::failed(&context, &work, &error, failures);
+        }
+    }
+    Outcome::Again
+}
+
+/// Decides, and enters a write into the world in the same instant.
+fn look(context: &Context, templates: &Templates, work: &WorkKey, fresh: &Fresh) -> Found {
+    let start_timeout = start_timeout(context, templates, work);
+    // As precise as what is stored, so that the answer of a write says nothing new.
+    let now = Timestamp::now();
+    let now = now.round(Unit::Microsecond).unwrap_or(now);
+    context.world(|world| {
+        let in_flight = match work.kind {
+            WorkKind::Lrp => world.lrp_in_flight(&work.key),
+            WorkKind::Task => world.task_in_flight(&work.key),
+        };
+        // Its answer wakes.
+        if in_flight {
+            return Found::Step(Step::Wait(None));
+        }
+        let scheduler = scheduler(world, work);
+        // A Task has one run, and so one Pod, whoever makes it and however often.
+        let new_guid = match (work.kind, world.task(&work.key)) {
+            (WorkKind::Task, Some(task)) => task.version.uid.clone(),
+            _ => uuid::Uuid::new_v4().to_string(),
+        };
+        let step = context.pods.index(|index| {
+            let none = BTreeMap::new();
+            decide(&Facts {
+                work,
+                record: record(world, work),
+                pods: &index.of(work),
+                local: index.local(work).unwrap_or(&none),
+                life: &|cell, epoch| world.life(cell, epoch),
+                epoch: &|cell| {
+                    let cell = world.cells().get(cell)?;
+                    let epoch = cell.status.epoch?;
+                    (cell.executor == ExecutorKind::Pods).then_some(epoch)
+                },
+                start_timeout,
+                scheduler,
+                cell_of: &|node| cell_of(world, node),
+                new_guid: &new_guid,
+                fresh,
+                now,
+            })
+        });
+        match &step {
+            Step::Lrp { verb, done, .. } => plan_lrp(world, work, verb, done, now),
+            Step::Task { verb, done, .. } => plan_task(world, work, verb, done, now),
+            _ => return Found::Step(step),
+        }
+        .map_or(Found::Step(Step::Wait(None)), |write| {
+            Found::Write(Box::new(write), Box::new(step))
+        })
+    })
+}
+
+/// The scheduler that the placement of a record is left to, while there is somebody who wants it placed.
+fn scheduler<'a>(world: &'a World, work: &WorkKey) -> Option<&'a str> {
+    let demand = match work.kind {
+        WorkKind::Lrp => {
+            let lrp = world.lrp(&work.key)?;
+            let process = Key::new(&*work.key.namespace, &*lrp.process);
+            let desired = world.desired(&process)?;
+            let is_ours = lrp.owner.as_ref() == Some(&desired.version.uid);
+            let wanted = is_ours && !desired.version.deleting && lrp.index < desired.instances;
+            desired.demand.as_ref().ok().filter(|_| wanted)
+        }
+        WorkKind::Task => world.task(&work.key)?.demand.as_ref().ok(),
+    };
+    demand?.scheduler.as_deref()
+}
+
+/// The Cell that a node is, and its epoch.
+fn cell_of(world: &World, node: &str) -> Option<(String, i64)> {
+    let mut cells = world.cells().iter();
+    let (name, cell) = cells.find(|(_, cell)| {
+        let of_pods = cell.executor == ExecutorKind::Pods;
+        of_pods && cell.node.as_ref().is_some_and(|one| one.name == node)
+    })?;
+    Some((name.clone(), cell.status.epoch?))
+}
+
+fn record<'a>(world: &'a World, work: &WorkKey) -> Record<'a> {
+    match work.kind {
+        WorkKind::Lrp => world.lrp(&work.key).map_or(Record::None, Record::Lrp),
+        WorkKind::Task => world.task(&work.key).map_or(Record::None, Record::Task),
+    }
+}
+
+fn plan_lrp(
+    world: &mut World,
+    work: &WorkKey,
+    verb: &lrp::Verb,
+    done: &'static str,
+    now: Timestamp,
+) -> Option<Write> {
+    let known = world.lrp(&work.key)?;
+    let to = match lrp::apply(&known.status, verb, now) {
+        Ok(to) => to,
+        Err(refusal) => {
+            tracing::warn!(record = %work, %refusal, "not written: please report this");
+            return None;
+        }
+    };
+    if to == known.status {
+        return None;
+    }
+    let write = Write::LrpStatus {
+        key: work.key.clone(),
+        version: known.version.clone(),
+        from: Box::new(known.status.clone()),
+        to: Box::new(to.clone()),
+        change: LrpChange::Told { done },
+    };
+    world.plan_lrp(&work.key, to);
+    Some(write)
+}
+
+fn plan_task(
+    world: &mut World,
+    work: &WorkKey,
+    verb: &task::Verb,
+    done: &'static str,
+    now: Timestamp,
+) -> Option<Write> {
+    let known = world.task(&work.key)?;
+    let to = match task::apply(&known.status, verb, known.version.generation, now) {
+        Ok(to) => to,
+        Err(refusal) => {
+            tracing::warn!(record = %work, %refusal, "not written: please report this");
+            return None;
+        }
+    };
+    if to == known.status {
+        return None;
+    }
+    let write = Write::TaskStatus {
+        key: work.key.clone(),
+        version: known.version.clone(),
+        from: Box::new(known.status.clone()),
+        to: Box::new(to.clone()),
+        change: TaskChange::Told { done },
+    };
+    world.plan_task(&work.key, to);
+    Some(write)
+}
+
+async fn act(
+    context: &Arc<Context>,
+    templates: &Templates,
+    work: &WorkKey,
+    step: Step,
+) -> Result<(), CallError> {
+    let pods = &context.pods;
+    match step {
+        Step::SetAside(guid) => pods.index(|index| index.hold(work, &guid, Local::SetAside)),
+        Step::Forget(guid) => pods.index(|index| index.release(work, &guid)),
+        Step::Pause(until) => pods.index(|index| index.hold_slot(work, until)),
+        Step::Try(run) => return calls::make(context, templates, work, Make::Try(&run)).await,
+        Step::Create(run) => {
+            return calls::make(context, templates, work, Make::Create(&run)).await;
+        }
+        Step::CreateUnbound(guid) => {
+            return calls::make(context, templates, work, Make::Unbound(&guid)).await;
+        }
+        Step::Delete { guid, force, why } => {
+            return calls::delete(context, work, &guid, force, why).await;
+        }
+        Step::Wait(_)
+        | Step::ReadRecord
+        | Step::ReadPod(_)
+        | Step::Lrp { .. }
+        | Step::Task { .. } => {}
+    }
+    Ok(())
+}
+
+/// The start time-out of the DesiredLRP, as far as that is the one the record belongs to.
+fn start_timeout(context: &Context, templates: &Templates, work: &WorkKey) -> Option<i32> {
+    if work.kind != WorkKind::Lrp {
+        return None;
+    }
+    let process = context.world(|world| {
+        let lrp = world.lrp(&work.key)?;
+        Some(Key::new(&*work.key.namespace, &*lrp.process))
+    })?;
+    let name = ObjectRef::new(&process.name).within(&process.namespace);
+    let desired = templates.desired.get(&name)?;
+    Some(desired.spec.start_timeout_seconds)
+}

@@ -1,0 +1,185 @@
+//! The Pod of an instance or of a Task: the template as it is, bound to a node, labelled, and owned by its record.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::{Map, Value, json};
+
+use super::read::DEFAULT_CONTAINER;
+use super::{ANNOTATION_EPOCH, LABEL_CELL, LABEL_GUID, LABEL_TASK, WorkKind};
+use crate::api::{GROUP, LABEL_DESIRED_LRP, LABEL_INDEX, RawTemplate, VERSION};
+use crate::converge::node::CELL_MISSING_TAINT;
+
+/// Names of Pods are host names: at most so long.
+const MAX_NAME: usize = 63;
+
+/// So much of the guid is in a Pod's name.
+const GUID_IN_NAME: usize = 8;
+
+/// For whom a Pod is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// The namespace of the record and of the Pod.
+    pub namespace: &'a str,
+    /// The name of the record.
+    pub record: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// The guid of this run.
+    pub guid: &'a str,
+    /// Where it runs.
+    pub place: Place<'a>,
+    /// What runs.
+    pub what: What<'a>,
+}
+
+/// Where a Pod runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// On the node of a Cell.
+    Cell {
+        /// The Cell.
+        cell: &'a str,
+        /// Its epoch.
+        epoch: i64,
+        /// Its node.
+        node: &'a str,
+    },
+    /// Where the scheduler of the template puts it.
+    Scheduled,
+}
+
+/// What runs in a Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What<'a> {
+    /// An instance of a process.
+    Lrp {
+        /// The DesiredLRP.
+        process: &'a str,
+        /// Which instance.
+        index: i32,
+    },
+    /// A Task.
+    Task {
+        /// The file that becomes its result.
+        result_file: Option<&'a str>,
+    },
+}
+
+impl What<'_> {
+    fn kind(&self) -> WorkKind {
+        match self {
+            What::Lrp { .. } => WorkKind::Lrp,
+            What::Task { .. } => WorkKind::Task,
+        }
+    }
+}
+
+/// The name of a Pod: that of its record and the beginning of its guid.
+pub fn name(record: &str, guid: &str) -> String {
+    let guid: String = guid.chars().take(GUID_IN_NAME).collect();
+    // Names of records are ASCII.
+    let room = MAX_NAME - 1 - guid.len();
+    let record: String = record.chars().take(room).collect();
+    format!("{}-{guid}", record.trim_end_matches('-'))
+}
+
+/// The Pod, as metadata and spec: kept as raw as the template, so that no field gets lost that this program does not
+/// know.
+///
+/// # Errors
+/// What can't be made a Pod, naming the field.
+pub fn pod(template: &RawTemplate, bound: &Bound<'_>) -> Result<(ObjectMeta, Value), String> {
+    let meta: ObjectMeta = match &template.metadata {
+        Some(meta) => serde_json::from_value(meta.clone())
+            .map_err(|error| format!("spec.template.metadata: {error}"))?,
+        None => ObjectMeta::default(),
+    };
+    let Value::Object(mut spec) = template.spec.clone() else {
+        return Err("spec.template.spec: must be an object".into());
+    };
+    // Whether and when it starts again is for Diego's crash policy to say.
+    spec.insert("restartPolicy".into(), json!("Never"));
+    tolerate_our_taint(&mut spec);
+    let mut labels = meta.labels.unwrap_or_default();
+    let mut annotations = meta.annotations.unwrap_or_default();
+    labels.insert(LABEL_GUID.into(), bound.guid.into());
+    match bound.place {
+        Place::Cell { cell, epoch, node } => {
+            spec.insert("nodeName".into(), json!(node));
+            labels.insert(LABEL_CELL.into(), cell.into());
+            annotations.insert(ANNOTATION_EPOCH.into(), epoch.to_string());
+        }
+        Place::Scheduled => {
+            spec.remove("nodeName");
+            labels.remove(LABEL_CELL);
+            annotations.remove(ANNOTATION_EPOCH);
+        }
+    }
+    match bound.what {
+        What::Lrp { process, index } => {
+            labels.insert(LABEL_DESIRED_LRP.into(), process.into());
+            labels.insert(LABEL_INDEX.into(), index.to_string());
+            labels.remove(LABEL_TASK);
+        }
+        What::Task { result_file } => {
+            labels.insert(LABEL_TASK.into(), bound.record.into());
+            labels.remove(LABEL_DESIRED_LRP);
+            labels.remove(LABEL_INDEX);
+            if let Some(file) = result_file {
+                let wanted = annotations.get(DEFAULT_CONTAINER).map(String::as_str);
+                set_result_file(&mut spec, wanted, file)?;
+            }
+        }
+    }
+    let owner = OwnerReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: bound.what.kind().as_str().into(),
+        name: bound.record.into(),
+        uid: bound.uid.into(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    let meta = ObjectMeta {
+        name: Some(name(bound.record, bound.guid)),
+        namespace: Some(bound.namespace.into()),
+        labels: Some(labels),
+        annotations: Some(annotations).filter(|all| !all.is_empty()),
+        owner_references: Some(vec![owner]),
+        ..Default::default()
+    };
+    Ok((meta, Value::Object(spec)))
+}
+
+/// The node's taint moves what has no other mover. What a record moves stays until the record has moved.
+fn tolerate_our_taint(spec: &mut Map<String, Value>) {
+    let ours = json!({ "key": CELL_MISSING_TAINT, "operator": "Exists", "effect": "NoExecute" });
+    match spec.get_mut("tolerations") {
+        Some(Value::Array(tolerations)) => tolerations.push(ours),
+        Some(_) | None => {
+            spec.insert("tolerations".into(), json!([ours]));
+        }
+    }
+}
+
+/// A result is the termination message of one container; the file is where the kubelet reads it from.
+fn set_result_file(
+    spec: &mut Map<String, Value>,
+    wanted: Option<&str>,
+    file: &str,
+) -> Result<(), String> {
+    if !file.starts_with('/') {
+        return Err(format!(
+            "spec.resultFile: {file:?} must be an absolute path where a Task runs as a Pod, since it becomes the container's terminationMessagePath: create the Task with one"
+        ));
+    }
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+    let containers = containers.map(Vec::as_mut_slice).unwrap_or_default();
+    let named = |one: &Value| wanted.is_some_and(|name| one["name"] == name);
+    let at = containers.iter().position(named).unwrap_or(0);
+    match containers.get_mut(at).and_then(Value::as_object_mut) {
+        Some(container) => {
+            container.insert("terminationMessagePath".into(), json!(file));
+            Ok(())
+        }
+        None => Err("spec.template.spec.containers: must have at least one container".into()),
+    }
+}

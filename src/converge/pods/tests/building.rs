@@ -1,0 +1,112 @@
+//! The Pod that is made.
+
+use serde_json::{Value, json};
+
+use super::super::build::{Bound, Place, What, name, pod};
+use crate::api::RawTemplate;
+
+const GUID: &str = "0123abcd-0000-4000-8000-000000000000";
+
+fn bound<'a>(what: What<'a>) -> Bound<'a> {
+    Bound {
+        namespace: "default",
+        record: "web-0",
+        uid: "u1",
+        guid: GUID,
+        place: Place::Cell {
+            cell: "cell-a",
+            epoch: 10,
+            node: "n1.example",
+        },
+        what,
+    }
+}
+
+fn made(template: Value, what: What<'_>) -> Result<(Value, Value), String> {
+    let template: RawTemplate = serde_json::from_value(template).expect("a template");
+    pod(&template, &bound(what)).map(|(meta, spec)| (json!(meta), spec))
+}
+
+const LRP: What<'static> = What::Lrp {
+    process: "web",
+    index: 0,
+};
+
+#[test]
+fn the_template_is_kept_but_for_what_placement_and_policy_need() {
+    let template = json!({
+        "metadata": {
+            "name": "x", "labels": { "app": "web", "diego.cloudfoundry.org/instance-guid": "mine" }, "annotations": { "a": "b" },
+            "finalizers": ["example.com/f"],
+        },
+        "spec": {
+            "containers": [{ "name": "main", "image": "web", "aFieldOfTomorrow": 1 }],
+            "restartPolicy": "Always", "automountServiceAccountToken": false, "nodeName": "other",
+            "tolerations": [{ "key": "own", "operator": "Exists" }],
+        },
+    });
+    let (meta, spec) = made(template, LRP).expect("a Pod");
+    assert_eq!(
+        meta,
+        json!({
+            "name": "web-0-0123abcd", "namespace": "default",
+            "labels": {
+                "app": "web", "diego.cloudfoundry.org/instance-guid": GUID, "diego.cloudfoundry.org/cell": "cell-a",
+                "diego.cloudfoundry.org/desired-lrp": "web", "diego.cloudfoundry.org/index": "0",
+            },
+            "annotations": { "a": "b", "diego.cloudfoundry.org/cell-epoch": "10" },
+            "ownerReferences": [{
+                "apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "ActualLRP", "name": "web-0", "uid": "u1",
+                "controller": true, "blockOwnerDeletion": true,
+            }],
+        })
+    );
+    assert_eq!(
+        spec,
+        json!({
+            "containers": [{ "name": "main", "image": "web", "aFieldOfTomorrow": 1 }],
+            "restartPolicy": "Never", "automountServiceAccountToken": false, "nodeName": "n1.example",
+            "tolerations": [
+                { "key": "own", "operator": "Exists" },
+                { "key": "diego.cloudfoundry.org/cell-missing", "operator": "Exists", "effect": "NoExecute" },
+            ],
+        })
+    );
+}
+
+#[test]
+fn the_result_file_is_where_the_termination_message_is_read() {
+    let template = |container: Option<&str>| {
+        let mut template = json!({ "spec": { "containers": [{ "name": "a" }, { "name": "b" }] } });
+        if let Some(name) = container {
+            template["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] =
+                json!(name);
+        }
+        template
+    };
+    let task = |file| What::Task {
+        result_file: Some(file),
+    };
+    let paths = |container| {
+        let (_, spec) = made(template(container), task("/out")).expect("a Pod");
+        [0, 1].map(|i| spec["containers"][i]["terminationMessagePath"].clone())
+    };
+    assert_eq!(paths(None), [json!("/out"), Value::Null]);
+    assert_eq!(paths(Some("b")), [Value::Null, json!("/out")]);
+    assert_eq!(paths(Some("none")), [json!("/out"), Value::Null]);
+    let refused = made(template(None), task("out")).expect_err("relative");
+    assert!(
+        refused.starts_with("spec.resultFile: \"out\" must be an absolute path"),
+        "{refused}"
+    );
+    let (meta, _) = made(template(None), What::Task { result_file: None }).expect("a Pod");
+    assert_eq!(meta["labels"]["diego.cloudfoundry.org/task"], "web-0");
+}
+
+#[test]
+fn names_fit() {
+    assert_eq!(name("web-0", GUID), "web-0-0123abcd");
+    let long = format!("{}-{}", "a".repeat(52), 9999);
+    let name = name(&long, GUID);
+    assert!(name.len() <= 63 && name.ends_with("-0123abcd"), "{name}");
+}

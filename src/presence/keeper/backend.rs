@@ -1,0 +1,148 @@
+//! What a keeper asks of a presence store. There are two; the keeper's life is the same with both.
+
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+
+use super::super::{PresencePhase, PresenceValue, StoreError};
+use super::decide::{Claim, Found};
+use super::{KeeperError, LossReason, Registration};
+
+/// What a registration says of those before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Epochs {
+    /// What the store's count is counted on from.
+    pub base: i64,
+    /// The incarnation's first registration, where that is an earlier one.
+    pub first: Option<i64>,
+}
+
+/// All that a try to register needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub registration: &'a Registration,
+    pub owner: &'a str,
+    /// The token of this process.
+    pub holder: &'a str,
+    pub phase: PresencePhase,
+    /// Of this keeper's registrations so far.
+    pub epochs: Epochs,
+    /// The greatest epoch that is known of this Cell.
+    pub last_epoch: i64,
+    /// Whether `owner` proves that the key is ours.
+    pub proof: bool,
+    /// Whether `owner` is the machine.
+    pub machine: bool,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn claim(&self) -> Claim<'a> {
+        Claim {
+            incarnation: &self.registration.incarnation,
+            proof: self.proof.then_some(self.owner),
+            machine: self.machine,
+            last_epoch: self.last_epoch,
+            dead_epoch: self.registration.dead_epoch.get(),
+        }
+    }
+
+    /// The value to publish. `epoch` is for a store that does not count itself.
+    pub(super) fn value(&self, ttl: Duration, epochs: Epochs, epoch: Option<i64>) -> PresenceValue {
+        PresenceValue {
+            cell_id: self.registration.cell_id.clone(),
+            incarnation: self.registration.incarnation.clone(),
+            ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
+            phase: self.phase,
+            owner: self.owner.to_owned(),
+            holder: self.holder.to_owned(),
+            first_epoch: epochs.first,
+            epoch_base: epochs.base,
+            epoch,
+        }
+    }
+}
+
+/// A registration that the store confirmed.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    /// As published.
+    pub value: PresenceValue,
+    pub epoch: i64,
+    /// The lease that holds the key, in a store that numbers them; else 0.
+    pub lease: i64,
+    pub ttl: Duration,
+    /// Before the lease was asked for.
+    pub sent: Instant,
+    pub took_over: bool,
+}
+
+/// What a try came to.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    Held(Held),
+    /// Another holds the key.
+    Refused(Found),
+    /// The key changed between look and swap.
+    Again,
+}
+
+/// Why a try failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The store did not do its part; the next try may work.
+    Store(StoreError),
+    /// No try will work.
+    Fatal(KeeperError),
+}
+
+impl<E> From<E> for Failure
+where
+    StoreError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// What a renewal came to.
+pub(super) enum Answer {
+    /// The lease runs again from about now.
+    Renewed,
+    /// The key is not ours any more.
+    Gone(LossReason),
+}
+
+/// A presence store, as one keeper uses it. It remembers what this keeper holds in it.
+pub(super) trait Backend: Send + 'static {
+    /// How many endpoints there are to try.
+    fn endpoints(&self) -> usize;
+
+    /// The endpoint whose turn it is, for the log.
+    fn endpoint(&self) -> String;
+
+    /// Another connection, to the next endpoint, is used from now on.
+    fn turn(&mut self);
+
+    /// One try to register: look, decide, and do it in one compare-and-swap.
+    async fn attempt(&mut self, ask: &Ask<'_>) -> Result<Attempt, Failure>;
+
+    /// One renewal, connecting included, within `limit`.
+    async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError>;
+
+    /// Whether the key is still there, where renewals don't tell. `None` without a clear answer.
+    async fn is_there(&mut self, held: &Held, limit: Duration) -> Option<bool>;
+
+    /// The key as it is now.
+    async fn look(&mut self, ask: &Ask<'_>) -> Result<Option<Found>, StoreError>;
+
+    /// Publishes another phase of the registration, if that is still ours, on one endpoint after the other.
+    fn write_phase(
+        &self,
+        held: &Held,
+        phase: PresencePhase,
+        until: Instant,
+    ) -> BoxFuture<'static, Result<(), KeeperError>>;
+
+    /// Ends whatever this keeper holds, or may hold; `false` when the store did not confirm that.
+    async fn end(&mut self, ask: &Ask<'_>, until: Instant) -> bool;
+}

@@ -1,0 +1,46 @@
+//! A node reboots and is back within the presence TTL: what ran there starts again at once, and nothing moves.
+
+use crate::{installed::Installed, support::Failure};
+
+/// Longer than a kubelet takes to come up on a small machine.
+const TTL: &str = "--set=presence.ttlSeconds=60";
+
+pub async fn a_node_reboots_within_the_ttl(site: &Installed) -> Result<(), Failure> {
+    let upgrade = [
+        "upgrade",
+        "--wait",
+        "--timeout=3m",
+        "--set=nodeTaint.enabled=true",
+        TTL,
+    ];
+    site.helm_release(&upgrade).await?;
+    site.cells_ready(3).await?;
+    let before = site.running("web", 15, |_| true).await?;
+    let (_, leads) = site.leader().await?;
+    let cell = before
+        .iter()
+        .map(|slot| &slot.cell)
+        .find(|cell| **cell != leads);
+    let cell = cell.ok_or("all instances are with the leader")?.clone();
+    let ask = format!("get cell {cell} -o jsonpath={{.status.incarnation}}");
+    let incarnation = site.kubectl(&ask).await?;
+    let watching = site.watch("get cells -w")?;
+
+    site.node(&cell)?.reboot().await?;
+    let boot = site.node(&cell)?.boot_id()?;
+    site.until(&ask, crate::installed::SOON, |now| now == boot)
+        .await?;
+    assert_ne!(incarnation, boot);
+    let again = |slot: &crate::look::Slot| {
+        let old = before.iter().find(|old| old.name == slot.name);
+        old.is_some_and(|old| (old.guid == slot.guid) == (old.cell != cell))
+    };
+    site.running("web", 15, again).await?;
+    site.cells_ready(3).await?;
+    let lines = watching.lines()?;
+    let missing = lines
+        .iter()
+        .find(|words| words.contains(&"PresenceExpired".to_owned()));
+    assert_eq!(missing, None);
+    Ok(())
+}

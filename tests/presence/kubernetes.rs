@@ -1,0 +1,285 @@
+//! What is the API server's alone: Leases that do not run out by themselves, and faults in which only some of it works.
+
+use std::time::{Duration, Instant};
+
+use diego_operator::presence::kubernetes::{KubernetesConfig, KubernetesStore, MARK, lease_name};
+use diego_operator::presence::store::{self, StoreConfig};
+use diego_operator::presence::{Notice, PresenceEvent};
+use etcd_client::{AlarmAction, AlarmType};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use local_cluster::LocalCluster;
+use serde_json::json;
+
+use crate::contract::site::{Site, cluster, in_new_namespace, leases};
+use crate::support::*;
+
+async fn site() -> (Site, KubernetesConfig, Api<Lease>) {
+    let site = Site::kubernetes().await;
+    let StoreConfig::Kubernetes(config) = site.config() else {
+        panic!("not the API server");
+    };
+    let leases = leases(&config);
+    (site, *config, leases)
+}
+
+async fn until_unreachable(watch: &mut Watch) {
+    watch
+        .until("the outage is told", |event| {
+            matches!(event, PresenceEvent::Unreachable { .. }).then_some(())
+        })
+        .await;
+}
+
+/// Breaks the store for longer than the TTL, in a way that leaves it standing: nobody is lost, it is told, and who died
+/// meanwhile is gone a full TTL after it is well again.
+async fn nobody_is_lost_by(
+    cluster: &LocalCluster,
+    break_it: impl AsyncFnOnce(),
+    mend_it: impl AsyncFnOnce(),
+) {
+    const TTL: Duration = Duration::from_secs(3);
+    let config = StoreConfig::Kubernetes(Box::new(in_new_namespace(cluster).await));
+    let mut watch = Watch::synced(config.clone()).await;
+    let (mut lives, registered) = Rep::registered(config.clone(), "lives", 3).await;
+    let (dies, _) = Rep::registered(config.clone(), "dies", 3).await;
+    lives.until_renewed(2).await;
+    watch.until_held("dies").await;
+    break_it().await;
+    let broken = Instant::now();
+    dies.die().await;
+    until_unreachable(&mut watch).await;
+    // The time of the fault, not a wait.
+    tokio::time::sleep((TTL + Duration::from_secs(2)).saturating_sub(broken.elapsed())).await;
+    let mended = Instant::now();
+    mend_it().await;
+    lives.until_renewed(2).await;
+    let departure = watch.until_gone("dies").await;
+    assert_eq!(departure.notice, Notice::Timer);
+    assert!(
+        departure.at >= mended + TTL,
+        "gone {:?} after the store was mended: too early",
+        departure.at - mended
+    );
+    assert_eq!(watch.departures("lives"), 0, "{:#?}", watch.seen);
+    assert_eq!(lives.losses(), 0, "{:#?}", lives.seen);
+    let keeping = *lives.keeper.control.keeping().borrow();
+    assert_eq!(keeping.epoch, Some(registered.epoch));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_api_server_loses_nobody() {
+    let cluster = cluster().await;
+    let server = cluster.apiserver();
+    nobody_is_lost_by(&cluster, async || server.pause(), async || server.resume()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_etcd_behind_the_api_server_loses_nobody() {
+    let cluster = cluster().await;
+    let etcd = cluster.etcd().member(0);
+    nobody_is_lost_by(&cluster, async || etcd.pause(), async || etcd.resume()).await;
+}
+
+/// Reads and watches work on, and every Lease looks as if its Cell had died.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_behind_the_api_server_loses_nobody() {
+    let cluster = cluster().await;
+    let endpoint = cluster.etcd().endpoints().remove(0);
+    let alarm = async |action| {
+        let mut etcd = client(&endpoint).await;
+        etcd.alarm(action, AlarmType::Nospace, None)
+            .await
+            .expect("the alarm is set");
+    };
+    nobody_is_lost_by(
+        &cluster,
+        async || alarm(AlarmAction::Activate).await,
+        async || alarm(AlarmAction::Deactivate).await,
+    )
+    .await;
+}
+
+/// Decision 0009, case by case: an expired Lease that is still there, one that somebody deleted, and a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn epochs_grow_whatever_becomes_of_the_lease() {
+    let (site, config, _) = site().await;
+    let opened = store::open(site.config()).await.expect("connected");
+    let (store, mut watch) = (opened.store, Watch::of(opened.watcher, 1000));
+    watch.until_synced(false).await;
+    let (first, registered) = Rep::registered(site.config(), "a", 2).await;
+    watch.until_held("a").await;
+    first.die().await;
+    let departure = watch.until_gone("a").await;
+    assert_eq!(departure.notice, Notice::Timer);
+    // (a) It is still there, and nobody is registered by it.
+    assert!(site.is_there("a").await);
+    let expired = store.get("a").await.expect("read");
+    assert_eq!(expired.presence, None);
+    assert_eq!(
+        expired.revision, registered.epoch,
+        "up to this one all are gone"
+    );
+    assert_eq!(store.list().await.expect("read"), []);
+    let (second, again) = Rep::registered(site.config(), "a", 2).await;
+    assert!(
+        again.epoch > expired.revision,
+        "{again:?} after {expired:?}"
+    );
+    assert_eq!(watch.until_held("a").await.epoch, again.epoch);
+    let there = store.get("a").await.expect("read").presence;
+    assert_eq!(there.expect("present").epoch, again.epoch);
+    second.die().await;
+    // (b) Somebody deletes it, and registrations elsewhere go on meanwhile.
+    site.delete("a").await;
+    assert_eq!(watch.until_gone("a").await.notice, Notice::Watch);
+    for cell in ["b", "c"] {
+        site.put(cell, &value(cell)).await;
+    }
+    let deleted = store.get("a").await.expect("read");
+    assert_eq!(deleted.presence, None);
+    assert!(deleted.revision > again.epoch);
+    // (c) It is made anew.
+    let (third, anew) = Rep::registered(site.config(), "a", 2).await;
+    assert!(anew.epoch > deleted.revision, "{anew:?} after {deleted:?}");
+    third.die().await;
+    watch.until_gone("a").await;
+    // Made, and never registered by: nobody's, and the next one may use it.
+    site.delete("a").await;
+    let made = json!({ "metadata": { "name": lease_name("a"), "labels": { MARK: "cell" } }, "spec": { "holderIdentity": "dead" } });
+    let made: Lease = serde_json::from_value(made).expect("a Lease");
+    let made = leases(&config).create(&Default::default(), &made).await;
+    let made = made.expect("made").metadata.resource_version;
+    let half = store.get("a").await.expect("read");
+    assert_eq!(half.presence, None);
+    let (_fourth, last) = Rep::registered(site.config(), "a", 2).await;
+    assert!(half.revision < last.epoch && last.epoch > anew.epoch);
+    assert_eq!(Some(last.epoch.to_string()), made);
+}
+
+/// Whoever begins to look gives everybody a full TTL, and then knows the dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_controller_finds_the_dead_a_ttl_later_and_tells_of_each_once() {
+    let (site, ..) = site().await;
+    let (dead, _) = Rep::registered(site.config(), "dead", 2).await;
+    dead.die().await;
+    let (mut lives, _) = Rep::registered(site.config(), "lives", 2).await;
+    lives.until_renewed(4).await;
+    let opened = store::open(site.config()).await.expect("connected");
+    let began = Instant::now();
+    let (store, mut watch) = (opened.store, Watch::of(opened.watcher, 1000));
+    assert!(store.get("dead").await.expect("read").presence.is_some());
+    let departure = watch.until_gone("dead").await;
+    assert!(departure.at - began >= Duration::from_secs(2));
+    assert_eq!(store.get("dead").await.expect("read").presence, None);
+    assert!(store.get("lives").await.expect("read").presence.is_some());
+    // A change by somebody else revives it for one TTL: that is all a change can say.
+    site.delete("dead").await;
+    site.catch_up(&mut watch).await;
+    assert_eq!(watch.departures("dead"), 1, "{:#?}", watch.seen);
+    assert_eq!(watch.departures("lives"), 0);
+}
+
+/// More than are confirmed one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_die_at_once_are_all_gone_and_nobody_else() {
+    let (site, ..) = site().await;
+    let mut watch = site.watch().await;
+    let (mut lives, _) = Rep::registered(site.config(), "lives", 5).await;
+    let cells: Vec<String> = (0..20).map(|n| format!("cell-{n}")).collect();
+    for cell in &cells {
+        site.put(cell, &value(cell).replace('5', "3")).await;
+    }
+    for cell in &cells {
+        watch
+            .until("gone", |event| match event {
+                PresenceEvent::Gone(departure) => {
+                    assert_eq!(departure.notice, Notice::Timer);
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+        let _each = cell;
+    }
+    lives.until_renewed(1).await;
+    assert!(cells.iter().all(|cell| watch.departures(cell) == 1));
+    assert_eq!(watch.departures("lives"), 0);
+}
+
+/// Without its label the watch can't see it; without its value or its holder it is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_somebody_spoilt_is_mended() {
+    let (site, _, leases) = site().await;
+    let name = lease_name("a");
+    let (mut rep, registered) = Rep::registered(site.config(), "a", 2).await;
+    let mut last = registered.epoch;
+    for spoil in [
+        json!({ "metadata": { "labels": { MARK: null } } }),
+        json!({ "metadata": { "annotations": { MARK: "{damaged" } } }),
+        json!({ "metadata": { "annotations": { MARK: null } } }),
+        json!({ "spec": { "holderIdentity": null } }),
+    ] {
+        let params = PatchParams::default();
+        let spoilt = leases.patch(&name, &params, &Patch::Merge(&spoil)).await;
+        spoilt.expect("spoilt");
+        rep.until_lost().await;
+        let again = rep.until_registered().await;
+        // With its value there, it goes on.
+        assert!(again.epoch >= last, "{spoil}: {again:?} after {last}");
+        last = again.epoch;
+        let lease = leases.get(&name).await.expect("there");
+        let labels = lease.metadata.labels.expect("labelled");
+        assert_eq!(labels[MARK], "cell");
+    }
+    rep.until_renewed(2).await;
+}
+
+/// What others write beside a renewal is no loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_may_write_to_the_lease() {
+    let (site, _, leases) = site().await;
+    let (mut rep, _) = Rep::registered(site.config(), "a", 2).await;
+    for n in 0..20 {
+        let note = json!({ "metadata": { "annotations": { "example.org/n": n.to_string() } } });
+        let params = PatchParams::default();
+        leases
+            .patch(&lease_name("a"), &params, &Patch::Merge(&note))
+            .await
+            .expect("written");
+        if n % 5 == 0 {
+            rep.until_renewed(1).await;
+        }
+    }
+    assert_eq!(rep.losses(), 0, "{:#?}", rep.seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_canary_of_a_dead_controller_is_deleted() {
+    let (site, _, leases) = site().await;
+    let canaries = async || {
+        let params = ListParams::default().labels(&format!("{MARK}=canary"));
+        leases.list(&params).await.expect("listed").items.len()
+    };
+    // It made its canary, and never renews it: as after a crash.
+    drop(store::open(site.config()).await.expect("connected"));
+    assert_eq!(canaries().await, 1);
+    let _watch = site.watch().await;
+    assert_eq!(canaries().await, 2);
+    eventually("one is left", async || canaries().await == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_not_there_is_told_with_the_remedy() {
+    let (_, config, _) = site().await;
+    let config = KubernetesConfig {
+        namespace: "nowhere".into(),
+        ..config
+    };
+    let error = KubernetesStore::connect(config).await.expect_err("refused");
+    let text = error.to_string();
+    for part in ["namespace nowhere", "\"nowhere\" not found", "--namespace"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
