@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-e2e image demo cluster test e2e unit histories lint crds chart bench-recovery bench-presence bench-auction clean
+.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test e2e unit histories lint crds chart bench-recovery bench-presence bench-auction bench-failover clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -19,17 +19,24 @@ cluster: setup ## Leave the same installation running, for your own kubectl
 	@$(CARGO) build --quiet --bin diego --example demo
 	@target/debug/examples/demo --stay
 
-test: setup-e2e lint ## Run all checks and tests, as root
+test: e2e-image lint ## Run all checks and tests, as root
 	$(CARGO) test --workspace
 
-e2e: setup-e2e ## Run the end-to-end tests on real kubelets, as root
+e2e: e2e-image ## Run the end-to-end tests on real kubelets, as root (PROFILE=dev: with an image that is built faster)
 	$(CARGO) test --test e2e
 
-image: setup-e2e ## Build the image with docker, podman or buildah
+image: setup-image ## Build the image with docker, podman or buildah
 	@hack/image.sh
 
 setup-e2e:
 	@hack/setup.sh e2e
+
+setup-image:
+	@hack/setup.sh image
+
+# Without the commit in it, so that a commit alone builds nothing anew.
+e2e-image: setup-e2e
+	@BUILDER=buildah DIEGO_REVISION=dev hack/image.sh
 
 unit: ## Run the tests that need no server
 	$(CARGO) test --lib --test rules
@@ -59,6 +66,9 @@ bench-presence: setup ## Time and weigh the presence of 100 to 1,000 Cells in et
 
 bench-auction: setup ## Time the auction of 10,000 placements on 1,000 Cells
 	@$(CARGO) bench --quiet --bench auction
+
+bench-failover: e2e-image ## Kill nodes: LRPs beside a Deployment, with the chart's taint and without (about 10 minutes, as root)
+	@$(CARGO) bench --quiet --bench failover
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -23,14 +23,22 @@ for candidate in docker podman buildah; do
 	[ -n "$builder" ] || ! has "$candidate" || builder=$candidate
 done
 if [ -z "$builder" ] || ! has "$builder"; then
-	echo "image.sh: there is no ${builder:-docker, podman or buildah} on PATH. On Debian: apt-get install --no-install-recommends buildah" >&2
+	echo "image.sh: there is no ${builder:-docker, podman or buildah} on PATH. Run hack/setup.sh image, or on Debian: apt-get install --no-install-recommends ${builder:-buildah}" >&2
 	exit 1
 fi
 
 # --- The binary --------------------------------------------------------------------------------------------------------------
 
 triple=$(uname -m)-unknown-linux-musl
-if ! rustc --print target-libdir --target "$triple" >/dev/null 2>&1 || [ ! -d "$(rustc --print target-libdir --target "$triple")" ]; then
+if ! has cargo || ! has rustc; then
+	echo "image.sh: there is no 'cargo' on PATH. Install Rust with rustup (https://rustup.rs), then run this again." >&2
+	exit 1
+fi
+if [ ! -d "$(rustc --print target-libdir --target "$triple")" ]; then
+	if ! has rustup; then
+		echo "image.sh: this Rust has no standard library for $triple, and there is no 'rustup' to add it. Install Rust with rustup (https://rustup.rs), then run this again." >&2
+		exit 1
+	fi
 	rustup target add "$triple"
 fi
 if ! has musl-gcc; then

@@ -3,16 +3,18 @@
 #
 #   setup.sh        what the build, the demo and all tests but the end-to-end ones need
 #   setup.sh e2e    also what real nodes need: containerd, kubelet, helm, buildah, and two small images; and what checks the chart
+#   setup.sh image  only what the image needs: the build, a static C library, and buildah where there is no docker or podman
 #
-# Installs only what is missing, and says so; with nothing missing it is silent and done in a moment.
+# Installs only what is missing, and says so; with nothing missing it is silent and done in a moment. No daemon is started.
 set -euo pipefail
 
-e2e=
+e2e= image=
 case "$#:${1:-}" in
 0:) ;;
-1:e2e) e2e=yes ;;
+1:e2e) e2e=yes image=yes ;;
+1:image) image=yes ;;
 *)
-	echo "usage: setup.sh [e2e]" >&2
+	echo "usage: setup.sh [e2e|image]" >&2
 	exit 2
 	;;
 esac
@@ -34,13 +36,24 @@ if [ -z "${PROTOC_INCLUDE:-}" ] && [ ! -f /usr/include/google/protobuf/descripto
 fi
 # A linker, and a C compiler for the cryptography.
 has cc || missing+=(gcc libc6-dev)
-has curl || missing+=(curl)
-has python3 || missing+=(python3)
-# The tests of presence over TLS make their certificates with it.
-has openssl || missing+=(openssl)
-# setpriv starts the servers of the local cluster so that none is left behind; flock guards their build.
-has setpriv && has flock || missing+=(util-linux)
+if [ -z "$image" ] || [ -n "$e2e" ]; then
+	has curl || missing+=(curl)
+	has python3 || missing+=(python3)
+	# The tests of presence over TLS make their certificates with it.
+	has openssl || missing+=(openssl)
+	# setpriv starts the servers of the local cluster so that none is left behind; flock guards their build.
+	has setpriv && has flock || missing+=(util-linux)
+fi
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || missing+=(ca-certificates)
+if [ -n "$image" ]; then
+	# musl-gcc helps with a static binary, strip makes it small.
+	has musl-gcc || missing+=(musl-tools)
+	has strip || missing+=(binutils)
+	# The end-to-end tests read the image as an archive, which buildah writes.
+	if [ -n "$e2e" ] || ! { has docker || has podman; }; then
+		has buildah || missing+=(buildah)
+	fi
+fi
 # Whether busybox is there and runs in an image that has nothing else.
 static_busybox() {
 	has busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1
@@ -59,9 +72,7 @@ if [ -n "$e2e" ]; then
 	has iptables || missing+=(iptables)
 	has ip || missing+=(iproute2)
 	has unshare && has nsenter || missing+=(util-linux)
-	# Images: buildah builds them, musl-gcc helps with a static binary of ours, busybox is all that the test's Pods run.
-	has buildah || missing+=(buildah)
-	has musl-gcc || missing+=(musl-tools)
+	# All that the test's Pods run.
 	static_busybox || missing+=(busybox-static)
 	# The chart's alerts are checked by promtool.
 	has promtool || missing+=(prometheus)
@@ -85,7 +96,24 @@ if [ ${#missing[@]} -gt 0 ]; then
 	# Somebody else may be installing: their turn first.
 	apt=(apt-get -o DPkg::Lock::Timeout=300)
 	"${as_root[@]}" "${apt[@]}" update -q
+	# The tests start what they need: no package may become a service of this machine, neither now nor at its next start.
+	policy=/usr/sbin/policy-rc.d ours=
+	if [ ! -e "$policy" ]; then
+		ours=$policy
+		trap '"${as_root[@]}" rm -f "$ours"' EXIT
+		printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+		"${as_root[@]}" chmod 755 "$policy"
+	fi
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -q -y --no-install-recommends "${missing[@]}"
+	for package in containerd prometheus; do
+		if [[ " ${missing[*]} " == *" $package "* ]] && [ -d /run/systemd/system ]; then
+			"${as_root[@]}" systemctl disable --quiet "$package.service"
+		fi
+	done
+	if [ -n "$ours" ]; then
+		"${as_root[@]}" rm -f "$ours"
+		trap - EXIT
+	fi
 fi
 
 # --- Rust --------------------------------------------------------------------------------------------------------------------
@@ -93,6 +121,20 @@ fi
 if ! has cargo; then
 	echo "setup.sh: there is no 'cargo' on PATH. Install Rust with rustup (https://rustup.rs), then run this again." >&2
 	exit 1
+fi
+
+if [ -n "$image" ]; then
+	triple=$(uname -m)-unknown-linux-musl
+	if [ ! -d "$(rustc --print target-libdir --target "$triple")" ]; then
+		if ! has rustup; then
+			echo "setup.sh: this Rust has no standard library for $triple, and there is no 'rustup' to add it. Install Rust with rustup (https://rustup.rs), then run this again." >&2
+			exit 1
+		fi
+		rustup target add "$triple"
+	fi
+fi
+if [ -n "$image" ] && [ -z "$e2e" ]; then
+	exit 0
 fi
 
 # --- Servers of the local cluster --------------------------------------------------------------------------------------------

@@ -79,6 +79,16 @@ pub enum ConnectError {
         /// What was tried and failed.
         problem: String,
     },
+    /// The API server does not want us.
+    #[error(
+        "the API server {server} refuses: {problem}; check the rights of this user or service account"
+    )]
+    Refused {
+        /// Its URL.
+        server: String,
+        /// What it said.
+        problem: String,
+    },
     /// The CRDs are not there.
     #[error(
         "the API server {server} does not serve {missing}: install the CRDs first, with `diego crds | kubectl apply --server-side -f -`"
@@ -101,7 +111,7 @@ pub enum ConnectError {
     },
     /// The CRDs are those of an older version.
     #[error(
-        "the CRD {crd} on the API server {server} is older than this program and lacks {missing}, so that what is written there would be lost; update the CRDs first, with `diego crds | kubectl apply --server-side -f -`, or by the chart with crds.install=true"
+        "the CRD {crd} on the API server {server} is older than this program and lacks {missing}, so that what is written there would be lost; update the CRDs first, with `diego crds | kubectl apply --server-side --force-conflicts -f -`, or by the chart with crds.install=true"
     )]
     OldCrd {
         /// Its URL.

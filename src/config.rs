@@ -128,6 +128,10 @@ pub struct CommonArgs {
         help_heading = "Serving"
     )]
     pub health_addr: SocketAddr,
+    /// Seconds to wait at the start for an API server or a presence store that does not answer [default: 60 in a pod,
+    /// else 0]
+    #[arg(long, env = "DIEGO_START_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600), help_heading = "Serving")]
+    pub start_timeout_seconds: Option<u32>,
     /// How log lines look; RUST_LOG chooses which there are
     #[arg(
         long,

@@ -2,23 +2,26 @@
 //! ever moved because the messenger, not the Cell, was lost.
 //!
 //! ```text
-//!  kubectl ──> kube-apiserver: DesiredLRP  ActualLRP  Task  Cell         (the data)
-//!                 ^ watch, write               ^ own Cell, own assignments
-//!            ┌────┴───────┐               ┌────┴───┐
-//!            │ controller │               │  rep   │──> processes
-//!            └────┬───────┘               └────┬───┘
-//!                 │ watch, confirm             │ renew every TTL/3
-//!                 └──> presence store (etcd) <─┘                         (the services)
+//!  kubectl, helm ──> kube-apiserver: DesiredLRP  ActualLRP  Task  Cell  Pod       (the data)
+//!                      ^ watch, write                ^ own Cell, own assignments
+//!                 ┌────┴───────┐                ┌────┴───┐
+//!                 │ controller │──> Pods        │  rep   │──> processes
+//!                 └────┬───────┘                └────┬───┘
+//!                      │ watch, confirm              │ renew every TTL/3
+//!                      └────> presence store <───────┘                           (the services)
+//!                             etcd lease | Lease of the API server
 //! ```
 //!
 //! # The way of a lost Cell
 //!
 //! 1. [`presence::keeper`]: the rep renews a lease; when its machine dies the lease runs out.
-//! 2. [`presence::watcher`]: the controller's watch delivers the DELETE, or a re-list finds the difference.
+//! 2. [`presence::watcher`]: the controller's watch delivers the DELETE, a re-list finds the difference, or the
+//!    controller's own deadline for a Lease passes.
 //! 3. [`controller`] (its fast lane): a linearizable read confirms it; the verdict is written on the Cell.
 //! 4. [`converge`]: the pure rules decide about everything on that Cell, the auction places it in one batch.
 //! 5. [`controller`] (its executor): one compare-and-swap per object, bounded in number and time.
-//! 6. [`rep`]: the rep of the chosen Cell sees its assignment, claims it and starts it.
+//! 6. On a node the controller makes the Pod ([`converge::pods`] decides); elsewhere the [`rep`] of the chosen Cell
+//!    sees its assignment, claims it and starts it.
 //!
 //! # What always holds
 //!
@@ -42,5 +45,6 @@ pub mod metrics;
 mod patch;
 pub mod presence;
 pub mod rep;
+pub mod start;
 pub mod telemetry;
 mod watching;

@@ -10,7 +10,7 @@ use diego_operator::config::{
 };
 use diego_operator::metrics::ClientMetrics;
 use diego_operator::rep::{self, RepConfig, metrics::RepMetrics};
-use diego_operator::{api, check, client, controller, http, telemetry};
+use diego_operator::{api, check, client, controller, http, start, telemetry};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -58,11 +58,28 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     let servers = Servers::bind(&args.common).await?;
     let config = client::config(&args.common.kube).await?;
     let (ready, is_ready) = watch::channel(false);
-    let mut registry = registry();
-    let work = controller::run(&args, &config, &mut registry, ready, stop.clone()).await?;
     // The servers outlive the wait for completion callbacks under way, so that it can be followed.
     let served = CancellationToken::new();
-    servers.serve(registry, is_ready, &served);
+    let metrics_port = servers.serve_probes(is_ready, &served);
+    let patience = start::patience(args.common.start_timeout_seconds);
+    // Without patience, what comes next tells as much.
+    if !patience.is_zero() {
+        // Of a client that is not kept.
+        let metrics = ClientMetrics::new(&mut Registry::default());
+        let client = client::build(&config, &metrics)?;
+        let presence = args.common.store(&config, &metrics);
+        let reached = start::until_reached(patience, &stop, async || {
+            client::check(&config, &client).await?;
+            presence.check("any").await?;
+            Ok(())
+        });
+        if reached.await?.is_none() {
+            return Ok(());
+        }
+    }
+    let mut registry = registry();
+    let work = controller::run(&args, &config, &mut registry, ready, stop.clone()).await?;
+    metrics_port.serve(registry, &served);
     tokio::select! {
         () = work => {}
         () = hurry.cancelled() => tracing::warn!("stopping at once"),
@@ -86,21 +103,29 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let metrics = RepMetrics::new(&mut registry);
     let client_metrics = ClientMetrics::new(&mut registry);
     let client = client::build(&kube, &client_metrics)?;
-    client::check(&kube, &client).await?;
-    // Once it works it waits for a store that is away; a store that was never there is a wrong flag.
     let presence = args.common.store(&kube, &client_metrics);
-    presence.check(&cell_id).await?;
     let (ready, is_ready) = watch::channel(false);
     // The servers outlive the drain, so that it can be followed.
     let served = CancellationToken::new();
-    servers.serve(registry, is_ready, &served);
+    let metrics_port = servers.serve_probes(is_ready, &served);
+    metrics_port.serve(registry, &served);
+    // Once it works it waits for a store that is away; one that was never there is a wrong flag.
+    let patience = start::patience(args.common.start_timeout_seconds);
+    let address = start::until_reached(patience, &stop, async || {
+        client::check(&kube, &client).await?;
+        presence.check(&cell_id).await?;
+        Ok(match &args.address {
+            Some(address) => address.clone(),
+            None => client::own_address(&kube)?,
+        })
+    });
+    let Some(address) = address.await? else {
+        return Ok(());
+    };
     let config = RepConfig {
         capacity: args.capacity(),
         evacuation_timeout: args.evacuation_timeout(),
-        address: match &args.address {
-            Some(address) => address.clone(),
-            None => client::own_address(&kube)?,
-        },
+        address,
         offer: args.offer(),
         cell_id,
         zone: args.zone,
@@ -175,13 +200,23 @@ impl Servers {
         Ok(Servers { metrics, health })
     }
 
-    fn serve(self, registry: Registry, ready: watch::Receiver<bool>, stop: &CancellationToken) {
+    /// Serves the probes from now on; what is left is for when there is something to measure.
+    fn serve_probes(self, ready: watch::Receiver<bool>, stop: &CancellationToken) -> MetricsPort {
+        tokio::spawn(http::serve_probes(self.health, ready, stop.clone()));
+        MetricsPort(self.metrics)
+    }
+}
+
+/// The port of `/metrics`.
+struct MetricsPort(http::Bound);
+
+impl MetricsPort {
+    fn serve(self, registry: Registry, stop: &CancellationToken) {
         tokio::spawn(http::serve_metrics(
-            self.metrics,
+            self.0,
             Arc::new(registry),
             stop.clone(),
         ));
-        tokio::spawn(http::serve_probes(self.health, ready, stop.clone()));
     }
 }
 

@@ -25,6 +25,10 @@ pub async fn check(config: &Config, client: &Client) -> Result<(), ConnectError>
                 missing: crate::api::GROUP.into(),
             });
         }
+        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+            let problem = status.message.clone();
+            return Err(ConnectError::Refused { server, problem });
+        }
         Err(error) => return Err(unreachable(&server, error.to_string())),
     };
     for kind in ["cells", "desiredlrps", "actuallrps", "tasks"] {

@@ -115,7 +115,7 @@ impl RepArgs {
             ),
             (ExecutorArg::Pods, Some(_)) | (ExecutorArg::Process, _) => {
                 cell_id(&self.cell_id()).map(drop).map_err(|problem| {
-                    format!("--node-name {}: {problem}; set --cell-id", self.cell_id())
+                    format!("--node-name {}: {problem}. Where no admission policy ties the Cell's name to the Node's, set --cell-id", self.cell_id())
                 })
             }
         }
@@ -179,7 +179,7 @@ fn cell_id(text: &str) -> Result<String, String> {
     if fits && letters && whole && ends(text.chars().next()) && ends(text.chars().last()) {
         return Ok(text.to_owned());
     }
-    Err("a Cell's name must be 1 to 63 lower-case letters, digits, '-' or '.', each part beginning and ending with a letter or digit".into())
+    Err("a Cell's name must be 1 to 63 lower-case letters, digits, '-' or '.', each part beginning and ending with a letter or digit; rename a node that has no such name, or keep reps off it".into())
 }
 
 fn zone(text: &str) -> Result<String, String> {
@@ -252,7 +252,9 @@ mod tests {
         let args = parse(&["--executor", "pods", "--node-name", &long]).unwrap();
         let error = args.validate().unwrap_err();
         assert!(
-            error.contains("--node-name") && error.contains("set --cell-id"),
+            ["--node-name", "63", "rename", "set --cell-id"]
+                .iter()
+                .all(|word| error.contains(word)),
             "{error}"
         );
     }

@@ -67,8 +67,8 @@ async fn place_waiting(context: Arc<Context>) {
     }
 }
 
-/// What is listed before anything is decided: Cell, DesiredLRP, ActualLRP, Task; Nodes and the Pods of others.
-const KINDS: usize = 6;
+/// What is listed before anything is decided: Cell, DesiredLRP, ActualLRP, Task; Nodes, our Pods and those of others.
+const KINDS: usize = 7;
 
 /// Which kinds were listed. Each has a clone of its own.
 #[derive(Clone)]

@@ -6,17 +6,19 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, Preconditions};
 
 use crate::api::Cell;
-use crate::client::{CallError, bounded};
+use crate::client::bounded;
 use crate::converge::forget::{self, Forget};
 
 use super::context::Context;
 use super::events::reference;
+use super::reconcile::Error;
 
-/// Deletes the Cell's object, if it is time. Called when its presence was just read as gone.
+/// Deletes the Cell's object and what the presence store keeps of it, if it is time. Called when its presence was read
+/// as gone.
 ///
 /// # Errors
-/// What the API server said.
-pub async fn forget(context: &Arc<Context>, name: &str) -> Result<(), CallError> {
+/// What the API server or the presence store said.
+pub async fn forget(context: &Arc<Context>, name: &str) -> Result<(), Error> {
     let retention = SignedDuration::try_from(context.retention).unwrap_or(SignedDuration::MAX);
     let now = Timestamp::now();
     let decided = context.world(|world| {
@@ -28,6 +30,14 @@ pub async fn forget(context: &Arc<Context>, name: &str) -> Result<(), CallError>
     let Some((why, version, node)) = decided else {
         return Ok(());
     };
+    // Much may have happened since: what waited on the Cell was moved meanwhile.
+    if context.store.get(name).await?.presence.is_some() {
+        return Ok(());
+    }
+    // First what nobody would look for any more. A rep that comes back makes both anew.
+    if !context.store.forget(name).await? {
+        return Ok(());
+    }
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(version.uid.clone()),
         resource_version: Some(version.revision.to_string()),
@@ -37,8 +47,10 @@ pub async fn forget(context: &Arc<Context>, name: &str) -> Result<(), CallError>
         Ok(_) => {}
         // Somebody else was faster, or it has changed: then it is looked at again.
         Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
+    // Its Node belongs to no Cell any more, whatever the watch has told so far.
+    context.world(|world| world.remove_cell(name, &version.uid));
     let note = match why {
         Forget::NodeGone => format!(
             "The Cell's Node {} was removed from the cluster: its object was deleted.",

@@ -36,7 +36,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, Resource};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::callback::{Courier, LookUps};
@@ -45,7 +45,8 @@ use crate::client::{self, ConnectError};
 use crate::config::ControllerArgs;
 use crate::converge::plan::Rules;
 use crate::metrics::{ClientMetrics, ControllerMetrics, PodMetrics};
-use crate::presence::store::{self, Opened};
+use crate::presence::PresenceEvent;
+use crate::presence::store::{self, Opened, Watcher};
 
 use callbacks::Callbacks;
 use clients::Clients;
@@ -60,6 +61,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Presence events that may wait; a mass loss of a thousand Cells fits.
 const PRESENCE_QUEUE: usize = 4096;
+
+/// How long a stop waits for the presence watch to end.
+const WATCH_LEAVES: Duration = Duration::from_millis(1500);
 
 /// Why the controller could not start.
 #[derive(Debug, thiserror::Error)]
@@ -165,14 +169,20 @@ pub async fn run(
         let listed = Listed::new();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(publisher);
+        let (watching, watched) = oneshot::channel::<()>();
         if args.disable_presence_watch {
             tracing::warn!(
                 "the presence watch is off: lost Cells are found by the convergence passes alone"
             );
-            tasks.spawn(watcher.run(None, over.clone()));
+            tasks.spawn(watch_presence(watcher, None, over.clone(), watching));
         } else {
             let (sender, receiver) = mpsc::channel(PRESENCE_QUEUE);
-            tasks.spawn(watcher.run(Some(sender), over.clone()));
+            tasks.spawn(watch_presence(
+                watcher,
+                Some(sender),
+                over.clone(),
+                watching,
+            ));
             tasks.spawn(recovery::run(context.clone(), receiver));
         }
         tasks.spawn(feed::actual_lrps(
@@ -215,7 +225,7 @@ pub async fn run(
             desired: desired_templates,
             tasks: work.0.clone(),
         };
-        tasks.spawn(pods::run(context.clone(), templates, wakes));
+        tasks.spawn(pods::run(context.clone(), templates, wakes, listed.clone()));
         let work = reconcile_all(
             work,
             task_triggers,
@@ -248,10 +258,22 @@ pub async fn run(
             () = left.cancelled() => tracing::error!("the leader election ended"),
         }
         over.cancel();
+        // It clears away behind itself.
+        let _ended = tokio::time::timeout(WATCH_LEAVES, watched).await;
         tasks.shutdown().await;
         leave.cancel();
         left.cancelled().await;
     })
+}
+
+/// Follows the presence until `over`; `_watching` is dropped when all is done.
+async fn watch_presence(
+    watcher: Watcher,
+    events: Option<mpsc::Sender<PresenceEvent>>,
+    over: CancellationToken,
+    _watching: oneshot::Sender<()>,
+) {
+    watcher.run(events, over).await;
 }
 
 /// Runs one reconciler for every object that changes, and for every object once per interval, until `over`.

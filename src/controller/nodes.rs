@@ -1,4 +1,4 @@
-//! Nodes, and the Pods of others on them, into the world: what the auction knows of Cells that are nodes.
+//! Nodes, and the Pods on them, into the world: what the auction knows of Cells that are nodes.
 //!
 //! They are watched always: without any Cell on a node that costs next to nothing, and a Cell may join at any time.
 //! Where the API server does not let the controller read them, it says so, Cells on nodes take no new work until it
@@ -18,13 +18,12 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::client::bounded;
-use crate::converge::pods::LABEL_GUID;
-use crate::converge::world::NodeNews;
+use crate::converge::world::{NodeNews, World};
 use crate::watching;
 
 use super::context::Context;
 use super::feed::Listed;
-use read::{SomeNode, SomePod};
+use read::{SomeNode, SomePod, Takes};
 
 /// What was forbidden is asked for again this often.
 const FORBIDDEN_RETRY: Duration = Duration::from_secs(15);
@@ -38,15 +37,25 @@ pub async fn nodes(context: Arc<Context>, client: Client, mut listed: Listed) {
     until_allowed(&api, &ListParams::default(), "nodes", &mut listed).await;
     let mut events = watching::events(api, watcher::Config::default());
     let mut live = HashSet::new();
+    // Cells whose standing a list has changed.
+    let mut heard = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Event::Init => live.clear(),
+            Event::Init => {
+                live.clear();
+                heard.clear();
+            }
             Event::InitApply(node) => {
-                live.insert(node.name_any());
-                context.world(|world| world.put_node(&node.name_any(), read::node(&node)));
+                let name = node.name_any();
+                let news = context.world(|world| world.put_node(&name, read::node(&node)));
+                heard.extend(news.cells);
+                live.insert(name);
             }
             Event::InitDone => {
-                let news = context.world(|world| world.end_node_list(&live));
+                let mut news = context.world(|world| world.end_node_list(&live));
+                // What changed while nobody watched.
+                live.iter().for_each(|node| context.wake_taint_of(node));
+                news.cells.append(&mut heard);
                 tell(&context, news);
                 listed.done();
             }
@@ -66,15 +75,13 @@ pub async fn nodes(context: Arc<Context>, client: Client, mut listed: Listed) {
     }
 }
 
-/// The Pods of others, for ever: no more is kept of one than its node and what it requests.
+/// All Pods that take room, for ever: no more is kept of one than its node and what it requests, and of ours whose they
+/// are.
 pub async fn foreign_pods(context: Arc<Context>, client: Client, mut listed: Listed) {
     let api = Api::<SomePod>::all(client);
-    let not_ours = format!("!{LABEL_GUID}");
-    let params = ListParams::default().labels(&not_ours).fields(TAKES_ROOM);
+    let params = ListParams::default().fields(TAKES_ROOM);
     until_allowed(&api, &params, "pods", &mut listed).await;
-    let config = watcher::Config::default()
-        .labels(&not_ours)
-        .fields(TAKES_ROOM);
+    let config = watcher::Config::default().fields(TAKES_ROOM);
     let mut events = watching::events(api, config);
     let mut since = 0;
     while let Some(event) = events.next().await {
@@ -84,9 +91,7 @@ pub async fn foreign_pods(context: Arc<Context>, client: Client, mut listed: Lis
                 let Some(takes) = read::pod(&pod) else {
                     continue;
                 };
-                let frees = context
-                    .world(|world| world.put_foreign(takes.uid, takes.node, takes.resources));
-                if frees {
+                if context.world(|world| enter(world, takes)) {
                     context.note_room();
                 }
             }
@@ -102,6 +107,19 @@ pub async fn foreign_pods(context: Arc<Context>, client: Client, mut listed: Lis
                 }
             }
         }
+    }
+}
+
+fn enter(world: &mut World, takes: Takes<'_>) -> bool {
+    let Takes {
+        uid,
+        node,
+        resources,
+        ours,
+    } = takes;
+    match ours {
+        Some((work, guid)) => world.put_own(uid, node, resources, work, guid),
+        None => world.put_foreign(uid, node, resources),
     }
 }
 

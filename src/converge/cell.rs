@@ -76,7 +76,12 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
     match seen {
         Observation::Held(presence) if presence.epoch < epoch => Verdict::Unchanged,
         Observation::Held(presence) => {
-            let draining = presence.phase() != PresencePhase::Held;
+            let leaving = match presence.phase() {
+                PresencePhase::Held => false,
+                PresencePhase::Draining | PresencePhase::Released => true,
+                // The next incarnation registers at once, and that tells all.
+                PresencePhase::Restarting => return Verdict::Unchanged,
+            };
             let incarnation = presence
                 .value
                 .as_ref()
@@ -89,8 +94,8 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
                 // An unreadable value is present-but-unknown: it changes nothing that is recorded.
                 Some(_) if incarnation.is_none() => Verdict::Unchanged,
                 Some(_) if incarnation != ledger.incarnation.as_deref() => Verdict::NewIncarnation,
-                Some(CellState::Evacuating) if draining => Verdict::Unchanged,
-                Some(_) if draining => Verdict::Evacuating,
+                Some(CellState::Evacuating) if leaving => Verdict::Unchanged,
+                Some(_) if leaving => Verdict::Evacuating,
                 Some(CellState::Present) if presence.epoch == epoch => Verdict::Unchanged,
                 Some(_) => Verdict::Returned,
             }

@@ -60,7 +60,7 @@ fn gone(ledger_epoch: i64, phase: Option<PresencePhase>) -> Observation {
 #[test]
 fn the_table_of_verdicts() {
     use CellState::{Evacuated, Evacuating, Missing, Present};
-    use PresencePhase::{Draining, Held, Released};
+    use PresencePhase::{Draining, Held, Released, Restarting};
     let unreadable = Observation::Held(Presence {
         cell: "a".into(),
         epoch: 9,
@@ -98,6 +98,17 @@ fn the_table_of_verdicts() {
         ),
         // A store that lost its data: its epochs are small again, and a loss is a loss all the same.
         (Some(Missing), held(3, "second", Held), Verdict::Unchanged),
+        // A reboot is no evacuation: the next registration tells what it is.
+        (
+            Some(Present),
+            held(7, "first", Restarting),
+            Verdict::Unchanged,
+        ),
+        (
+            Some(Missing),
+            held(9, "first", Restarting),
+            Verdict::Unchanged,
+        ),
         // Leaving.
         (
             Some(Present),

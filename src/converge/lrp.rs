@@ -80,7 +80,7 @@ pub enum Act {
         /// What of the instance so far is kept.
         keep: Keep,
     },
-    /// Start it anew on the Cell it is on, which lost its containers and is back.
+    /// Start it anew on the Cell it is on, which lost its containers and is back; elsewhere, where that Cell can't take it.
     RestartHere {
         /// The Cell's epoch.
         epoch: i64,
@@ -97,6 +97,12 @@ pub enum Act {
     Remove,
 }
 
+/// Whether an ActualLRP of its name belongs to the DesiredLRP of this uid: one that was orphaned on purpose belongs to the
+/// next of that name.
+pub fn belongs(lrp: &Lrp, desired: &str) -> bool {
+    lrp.owner.as_deref().is_none_or(|owner| owner == desired)
+}
+
 /// Decides about one ActualLRP. `life` tells the fate of work on a Cell under an epoch.
 pub fn decide(
     lrp: &Lrp,
@@ -111,11 +117,7 @@ pub fn decide(
         return Act::Remove;
     };
     // Another DesiredLRP of the same name: this slot belongs to one that is gone.
-    if lrp
-        .owner
-        .as_deref()
-        .is_some_and(|owner| owner != desired.version.uid)
-    {
+    if !belongs(lrp, &desired.version.uid) {
         return Act::Remove;
     }
     if desired.version.deleting {

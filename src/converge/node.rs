@@ -59,6 +59,13 @@ pub enum TaintEffect {
     NoExecute,
 }
 
+impl Taint {
+    /// Whether it is the one that a lost Cell's Node is given.
+    pub fn is_ours(&self) -> bool {
+        self.key == CELL_MISSING_TAINT && self.effect == TaintEffect::NoExecute
+    }
+}
+
 impl TaintEffect {
     /// The effect of this name.
     pub fn of(name: &str) -> Option<TaintEffect> {
@@ -164,7 +171,7 @@ pub fn fit<'a>(needs: &NodeNeeds, name: &str, node: &'a NodeRecord) -> Result<()
     let untolerated = node
         .taints
         .iter()
-        .filter(|taint| taint.effect.is_hard() && taint.key != CELL_MISSING_TAINT)
+        .filter(|taint| taint.effect.is_hard() && !taint.is_ours())
         .find(|taint| !needs.tolerations.iter().any(|one| one.tolerates(taint)));
     if let Some(taint) = untolerated {
         return Err(Unfit::Taint(taint));

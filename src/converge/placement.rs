@@ -1,9 +1,9 @@
 //! The auction's terms: who bids, what is asked for, and the knobs.
 //!
-//! Filters first: executor, placement tags, cordon, what the template asks of a node, resources. Then, for an LRP, the zone with the fewest instances
-//! of the same process, then the lowest score: resources used, instances starting, instances of the same process on
-//! the Cell. Ties go to the Cell whose name comes first, so the same batch gives the same answer. The rules are
-//! Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
+//! Filters first: executor, placement tags, cordon, what the template asks of a node, resources. Then, for an LRP, the
+//! zone with the fewest instances of the same process, then the lowest score: resources used, instances starting,
+//! instances of the same process on the Cell. Ties go to the Cell whose name comes first, so the same batch gives the
+//! same answer. The rules are Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
 
 use std::cmp::Reverse;
 
@@ -139,6 +139,11 @@ impl<'a> Ask<'a> {
 }
 
 impl Bidder<'_> {
+    /// Whether it could win such work now.
+    pub fn takes(&self, demand: &Demand) -> bool {
+        !self.is_closed() && self.compatible(demand) && self.room.fits(demand.resources)
+    }
+
     /// Whether it may run such work at all, room or not.
     fn compatible(&self, demand: &Demand) -> bool {
         self.runs(demand) && self.tags_match(&demand.tags) && self.stands_right(demand)

@@ -15,6 +15,7 @@ use super::task::{self, DeleteReason, FailureKind};
 use super::world::{Key, Version, World};
 
 mod batch;
+mod homes;
 mod lrps;
 mod tasks;
 
@@ -249,8 +250,14 @@ pub fn plan(
     for key in desired {
         lrps::missing_indices(world, &key, &mut wanted);
     }
+    let mut homes = homes::Homes::default();
     for key in lrps {
-        lrps::decide(world, &key, now, new_guid, &mut plan, &mut wanted);
+        let mut found = lrps::Found {
+            plan: &mut plan,
+            wanted: &mut wanted,
+            homes: &mut homes,
+        };
+        lrps::decide(world, &key, now, new_guid, &mut found);
     }
     for key in tasks {
         tasks::decide(world, &key, rules, now, &mut plan, &mut wanted);

@@ -20,6 +20,8 @@ use crate::api::PortMapping;
 
 pub use decide::decide;
 pub use index::PodIndex;
+pub use read::is_controlled_by;
+pub use read::owner;
 pub use reason::{Rejection, refusal};
 pub use state::{End, Seen, StartLimit, observe};
 pub use step::{DeleteWhy, Facts, Fresh, Local, Record, Step};

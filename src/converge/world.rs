@@ -5,6 +5,7 @@
 
 mod charging;
 mod nodes;
+mod own_pods;
 mod planned;
 mod stored;
 mod touched;

@@ -164,9 +164,10 @@ pub(crate) fn decode(kv: &KeyValue) -> Option<Presence> {
     Some(Presence::created_at(cell, kv.create_revision(), value))
 }
 
-/// A presence's value; `None` when it can't be read.
+/// A presence's value; `None` when it can't be read, or believed.
 pub(crate) fn decode_value(value: &[u8]) -> Option<PresenceValue> {
-    serde_json::from_slice(value).ok()
+    let value: Option<PresenceValue> = serde_json::from_slice(value).ok();
+    value.filter(PresenceValue::is_credible)
 }
 
 #[cfg(test)]
@@ -254,6 +255,8 @@ mod tests {
         );
         assert_eq!(decode_value(b"not json"), None);
         assert_eq!(decode_value(br#"{"cellId":"c"}"#), None);
+        let poisoned = br#"{"cellId":"c","incarnation":"i","ttlSeconds":5,"epochBase":-1}"#;
+        assert_eq!(decode_value(poisoned), None);
     }
 
     #[test]

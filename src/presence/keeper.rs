@@ -14,7 +14,7 @@
 //!
 //! A rep whose identity is its machine's boot may have a successor on the same machine. That one takes the key over at
 //! once, under the same epoch; the older one is *superseded*: it stays in Registering, and says nothing to the store
-//! until the key is gone.
+//! until the key is gone, or, where renewals show, was silent for so long that its successor must be dead.
 
 mod backend;
 mod decide;
@@ -109,6 +109,7 @@ pub struct KeeperControl {
 enum Command {
     SetPhase(PresencePhase, oneshot::Sender<Result<(), KeeperError>>),
     Release(oneshot::Sender<bool>),
+    Renew(oneshot::Sender<bool>),
 }
 
 /// Holds some minutes of renewals; one that is never read must not stop the keeper.
@@ -120,6 +121,19 @@ impl Keeper {
     /// # Errors
     /// When the options can't work, or there is no thread.
     pub fn start(
+        store: StoreConfig,
+        registration: Registration,
+        owner: Owner,
+    ) -> Result<Self, KeeperError> {
+        Self::start_in(PresencePhase::Held, store, registration, owner)
+    }
+
+    /// The same, registering in this phase: one that goes on with an evacuation must not seem to be back in between.
+    ///
+    /// # Errors
+    /// As [`Keeper::start`].
+    pub fn start_in(
+        phase: PresencePhase,
         store: StoreConfig,
         registration: Registration,
         owner: Owner,
@@ -142,11 +156,13 @@ impl Keeper {
         let work = move || match store {
             StoreConfig::Etcd(config) => {
                 let backend = etcd::EtcdBackend::new(config, &cell);
-                runtime.block_on(Worker::new(backend, registration, me, wires).run());
+                let worker = Worker::new(backend, registration, me, wires);
+                runtime.block_on(worker.begins_in(phase).run());
             }
             StoreConfig::Kubernetes(config) => {
                 let backend = kubernetes::LeaseBackend::new(*config, &cell);
-                runtime.block_on(Worker::new(backend, registration, me, wires).run());
+                let worker = Worker::new(backend, registration, me, wires);
+                runtime.block_on(worker.begins_in(phase).run());
             }
         };
         std::thread::Builder::new()
@@ -204,6 +220,13 @@ impl KeeperControl {
     pub async fn release(&self) -> Result<bool, KeeperError> {
         let (done, answer) = oneshot::channel();
         self.ask(Command::Release(done), answer).await
+    }
+
+    /// Renews now, out of turn: whoever takes the presence over has a full TTL to do so. `false` when it is not held, or the store
+    /// did not confirm it.
+    pub async fn renew(&self) -> Result<bool, KeeperError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Command::Renew(done), answer).await
     }
 
     async fn ask<T>(

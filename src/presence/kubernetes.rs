@@ -83,7 +83,7 @@ pub struct Sighting {
 pub enum Said {
     /// It was made for a registration that is not written yet.
     Nothing,
-    /// Something that can't be read: present, unknown.
+    /// Something that can't be read, or that no rep can have written: present, unknown.
     Unreadable,
     /// The rep's value, and the epoch that is in it.
     Value(PresenceValue, i64),
@@ -129,8 +129,8 @@ impl Sighting {
     /// number; since every registration is a write, that number never overtakes the version.
     pub fn last_count(&self) -> i64 {
         match &self.said {
-            Said::Nothing | Said::Unreadable => self.version - 1,
-            Said::Value(value, epoch) => epoch - value.epoch_base,
+            Said::Nothing | Said::Unreadable => self.version.saturating_sub(1),
+            Said::Value(value, epoch) => epoch.saturating_sub(value.epoch_base),
         }
     }
 }
@@ -165,7 +165,14 @@ fn said(lease: &Lease) -> Said {
         return Said::Nothing;
     };
     let value: Option<PresenceValue> = serde_json::from_str(text).ok();
-    match value.and_then(|value| value.epoch.map(|epoch| (value, epoch))) {
+    let version = version(lease.metadata.resource_version.as_deref());
+    let value = value.filter(PresenceValue::is_credible).and_then(|value| {
+        let epoch = value.epoch?;
+        // Every count is at most the version of the write that registered it.
+        let counts = (1..=version).contains(&epoch.saturating_sub(value.epoch_base));
+        counts.then_some((value, epoch))
+    });
+    match value {
         Some((value, epoch)) => Said::Value(value, epoch),
         None => Said::Unreadable,
     }
@@ -262,11 +269,46 @@ mod tests {
     #[test]
     fn a_damaged_value_is_present_and_unknown() {
         for text in ["{", r#"{"cellId":"a","incarnation":"i","ttlSeconds":5}"#] {
-            let mut lease = new_lease("cell-a", CELL, "h", Duration::from_secs(5));
-            lease.metadata.annotations = Some([(MARK.into(), text.into())].into());
-            let seen = Sighting::of(&lease).expect("a Cell's");
+            let seen = saying(text.into());
             let presence = seen.presence(7).expect("present");
             assert_eq!((presence.epoch, presence.value), (7, None), "{text}");
+        }
+    }
+
+    fn saying(text: String) -> Sighting {
+        let mut lease = new_lease("cell-a", CELL, "h", Duration::from_secs(5));
+        lease.metadata.resource_version = Some("60".into());
+        lease.metadata.annotations = Some([(MARK.to_owned(), text)].into());
+        Sighting::of(&lease).expect("a Cell's")
+    }
+
+    /// Each rep may write its own Lease: that must neither hasten the canary of all nor spoil a record.
+    #[test]
+    fn a_value_that_no_rep_writes_is_present_and_unknown() {
+        type Poison = fn(&mut PresenceValue);
+        let good = serde_json::to_string(&value()).expect("JSON");
+        assert_eq!(saying(good).said, Said::Value(value(), 57));
+        let poisons: [Poison; 13] = [
+            |value| value.ttl_seconds = 0,
+            |value| value.ttl_seconds = 3601,
+            |value| value.ttl_seconds = u32::MAX,
+            |value| value.epoch = Some(-1),
+            |value| value.epoch = Some(i64::MAX),
+            |value| value.epoch = Some(1_000_000),
+            |value| value.epoch = Some(50),
+            |value| value.epoch_base = -1,
+            |value| value.epoch_base = i64::MIN,
+            |value| value.first_epoch = Some(-1),
+            |value| value.incarnation = "i".repeat(129),
+            |value| value.owner = "o".repeat(129),
+            |value| value.holder = "h".repeat(129),
+        ];
+        for poison in poisons {
+            let mut value = value();
+            poison(&mut value);
+            let seen = saying(serde_json::to_string(&value).expect("JSON"));
+            assert_eq!(seen.said, Said::Unreadable, "{value:?}");
+            assert_eq!((seen.ttl(), seen.last_count()), (UNREADABLE_TTL, 59));
         }
     }
 

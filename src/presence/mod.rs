@@ -21,6 +21,15 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+/// The TTLs that are believed, in seconds: those that a rep can be told.
+const TTLS: std::ops::RangeInclusive<u32> = 1..=3600;
+
+/// The longest text in a value, in characters: the CRDs take no longer ones.
+const TEXT: usize = 128;
+
+/// Epochs are below this: JSON numbers are exact so far, and no store counts any further.
+const EPOCHS: i64 = 1 << 53;
+
 /// What a rep says of itself in its presence key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +75,20 @@ pub struct PresenceValue {
     /// The epoch, in a store that does not count registrations itself; `None` in etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
+}
+
+impl PresenceValue {
+    /// Whether a rep can have written it. Whoever may write one key must do no harm by it beyond that key.
+    pub(crate) fn is_credible(&self) -> bool {
+        let epochs = [Some(self.epoch_base), self.epoch, self.first_epoch];
+        let texts = [&self.incarnation, &self.owner, &self.holder];
+        TTLS.contains(&self.ttl_seconds)
+            && epochs
+                .into_iter()
+                .flatten()
+                .all(|epoch| (0..EPOCHS).contains(&epoch))
+            && texts.iter().all(|text| text.chars().count() <= TEXT)
+    }
 }
 
 /// A Cell's presence as the store holds it.
@@ -204,6 +227,36 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What the API server answered, where it did: the way to it is well.
+    pub(crate) fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Kubernetes(kube::Error::Api(status)) => Some(status),
+            Self::Kubernetes(_)
+            | Self::Timeout(_)
+            | Self::Etcd(_)
+            | Self::Client(_)
+            | Self::Credentials { .. } => None,
+        }
+    }
+
+    /// How long the API server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let details = self.status()?.details.as_ref()?;
+        let seconds = details.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether another try may succeed without anybody changing anything.
+    pub(crate) fn may_pass(&self) -> bool {
+        match (self, self.status()) {
+            (Self::Credentials { .. } | Self::Client(_), _) => false,
+            (_, Some(status)) => status.code >= 500 || matches!(status.code, 408 | 429),
+            (_, None) => true,
+        }
+    }
+}
+
 /// The controller's side of a presence store. Reads are linearizable and bounded in time.
 pub trait PresenceStore: Send + Sync + 'static {
     /// The presence of one Cell, read now from the store itself, and when in the store's history that was.
@@ -211,4 +264,8 @@ pub trait PresenceStore: Send + Sync + 'static {
 
     /// Every presence, read now from the store itself.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Presence>, StoreError>>;
+
+    /// Drops what the store keeps of a Cell that is gone for good. Returns whether nothing is left of it; `false` when it
+    /// is back.
+    fn forget<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
 }

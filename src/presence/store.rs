@@ -29,6 +29,19 @@ pub enum ConnectError {
     Kubernetes(#[from] kubernetes::ConnectError),
 }
 
+impl ConnectError {
+    /// Whether another try may succeed without anybody changing anything.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Etcd(etcd::ConnectError::Config(_)) => false,
+            Self::Etcd(etcd::ConnectError::Unanswered(tried)) => {
+                tried.iter().any(|(_, error)| error.may_pass())
+            }
+            Self::Kubernetes(error) => error.error.may_pass(),
+        }
+    }
+}
+
 impl StoreConfig {
     /// Says what is wrong with these options, without talking to anybody.
     ///

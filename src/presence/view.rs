@@ -127,7 +127,7 @@ impl View {
         match self.get(&now.cell) {
             Some(last) if *last == now => {}
             last => {
-                if let Some(last) = last.filter(|last| last.epoch != now.epoch) {
+                if let Some(last) = last.filter(|last| !goes_on(last, &now)) {
                     // Its end was not delivered, but a key of a new epoch proves it.
                     events.push(gone(last.clone(), Notice::Watch, at));
                 }
@@ -187,6 +187,20 @@ impl View {
         self.revision = self.revision.max(revision);
         self.cells.insert(cell, Known { revision, presence });
     }
+}
+
+/// Whether nothing ended between the two: the same registration, or another one of the same life.
+fn goes_on(last: &Presence, now: &Presence) -> bool {
+    let incarnation = |presence: &Presence| {
+        let value = presence.value.as_ref();
+        value.map(|value| value.incarnation.clone())
+    };
+    let life = incarnation(last);
+    last.epoch == now.epoch
+        || (last.epoch < now.epoch
+            && now.first_epoch() <= last.epoch
+            && life.is_some()
+            && life == incarnation(now))
 }
 
 fn gone(last: Presence, notice: Notice, at: Instant) -> PresenceEvent {

@@ -33,19 +33,14 @@ impl Rep {
         work_dir: Option<WorkDir>,
         shutdown: &CancellationToken,
     ) -> Result<(), RepError> {
-        let (leave, stays) = match self.config.executor {
-            ExecutorKind::Process => (shutdown.child_token(), false),
+        let (leave, handover) = match self.config.executor {
+            ExecutorKind::Process => (shutdown.child_token(), CancellationToken::new()),
             // Pods run on without a rep: the presence is left to its successor, or ends with its TTL.
-            ExecutorKind::Pods => (CancellationToken::new(), true),
+            ExecutorKind::Pods => (CancellationToken::new(), shutdown.clone()),
         };
         tokio::select! {
-            ended = self.keep_presence(work_dir, leave.clone()) => ended,
+            ended = self.keep_presence(work_dir, leave.clone(), handover) => ended,
             never = self.leave_when_asked(&leave) => match never {},
-            () = shutdown.cancelled(), if stays => {
-                let cell = &self.config.cell_id;
-                tracing::info!(cell, "stopping; the presence is left to the next rep of this machine");
-                Ok(())
-            }
         }
     }
 
@@ -60,6 +55,7 @@ impl Rep {
         &self,
         work_dir: Option<WorkDir>,
         leave: CancellationToken,
+        handover: CancellationToken,
     ) -> Result<(), RepError> {
         let config = &self.config;
         let incarnation = incarnation(config)?;
@@ -78,7 +74,16 @@ impl Rep {
             known_epoch: self.cell.known_epoch.clone(),
             dead_epoch: self.cell.dead_epoch.clone(),
         };
-        let keeper = Keeper::start(config.presence.clone(), registration, owner)?;
+        // The rest of what an earlier rep of this machine began; it must not look in between as if the Cell were back.
+        let phase = match self.cell.is_to_evacuate() && self.has_pods() {
+            true => {
+                leave.cancel();
+                PresencePhase::Draining
+            }
+            false => PresencePhase::Held,
+        };
+        let store = config.presence.clone();
+        let keeper = Keeper::start_in(phase, store, registration, owner)?;
         let control = keeper.control;
         let follow = presence::follow(keeper.reports, self.metrics.clone());
         let mut follower = tokio::spawn(follow);
@@ -97,16 +102,44 @@ impl Rep {
                 let _ = self.ready.send(true);
                 tokio::select! {
                     () = self.work(work_dir, control.clone(), leave) => {}
+                    () = handover.cancelled() => return self.hand_over(&control).await,
                     ended = &mut follower => return Err(failed(ended)),
                 }
             }
             ended = &mut follower => return Err(failed(ended)),
-            () = leave.cancelled() => {}
+            () = self.until_left_early(&leave) => {}
+            () = handover.cancelled() => return Ok(()),
         }
         give_back(control).await;
         // What it told last is measured before anything else is.
         let _ = follower.await;
         Ok(())
+    }
+
+    /// Ends without giving the presence back, so that the next rep of this machine has a full TTL to take it over.
+    async fn hand_over(&self, control: &KeeperControl) -> Result<(), RepError> {
+        let cell = &self.config.cell_id;
+        let renewed = matches!(control.renew().await, Ok(true));
+        tracing::info!(
+            cell,
+            renewed,
+            "stopping; the presence is left to the next rep of this machine"
+        );
+        Ok(())
+    }
+
+    /// Waits until this life is to end before it is registered. One that finishes an evacuation, while Pods of the
+    /// machine run on, registers first: its presence keeps them alive until they have moved.
+    async fn until_left_early(&self, leave: &CancellationToken) {
+        leave.cancelled().await;
+        if self.has_pods() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether Pods may be running here.
+    fn has_pods(&self) -> bool {
+        self.config.executor == ExecutorKind::Pods && self.cell.may_have_work()
     }
 
     /// Runs what is assigned here, and after `leave` until nothing of it is left.

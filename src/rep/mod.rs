@@ -191,7 +191,7 @@ impl Rep {
             let waited = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                waited = self.until_wanted() => waited,
+                waited = self.until_wanted(first) => waited,
             };
             // The object may have been deleted, evacuation and all. If this fails it is done with the next look at it.
             if (waited || !first)
@@ -214,9 +214,11 @@ impl Rep {
     }
 
     /// Waits while operators ask that this Cell be evacuated. Returns whether it had to.
-    async fn until_wanted(&self) -> bool {
-        // What an earlier rep of this machine began, while its Pods ran on, is brought to its end.
-        let goes_on = self.config.executor == ExecutorKind::Pods && self.cell.may_have_work();
+    async fn until_wanted(&self, first: bool) -> bool {
+        // What an earlier rep of this machine began, while its Pods ran on, is brought to its end. What this one began
+        // is at its end, whether the ledger says so yet or not.
+        let pods = self.config.executor == ExecutorKind::Pods;
+        let goes_on = first && pods && self.cell.may_have_work();
         if !self.cell.is_to_evacuate() || goes_on {
             return false;
         }

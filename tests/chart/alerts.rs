@@ -132,6 +132,22 @@ fn alerts_ask_for_metrics_that_exist() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The wanted number comes from the values; without a second controller nobody misses one.
+#[test]
+fn the_missing_standby_follows_the_replicas() -> Result<(), Failure> {
+    let name = "DiegoControllerNoStandby";
+    let rule = |replicas: &str| -> Result<Option<Value>, Failure> {
+        let all = alerts(&groups(&[&format!("controller.replicas={replicas}")])?);
+        Ok(all.into_iter().find(|it| it["alert"] == name))
+    };
+    let three = rule("3")?.expect(name);
+    assert!(text(&three["expr"]).ends_with("== 1) < 3"), "{three}");
+    assert!(rule("1")?.is_none() && rule("0")?.is_none());
+    // Its name is still known.
+    let silenced = format!("monitoring.prometheusRule.overrides.{name}.enabled=false");
+    groups(&["controller.replicas=1", &silenced]).map(drop)
+}
+
 #[test]
 fn single_alerts_can_be_changed() -> Result<(), Failure> {
     let alerts = alerts(&groups(&[

@@ -34,6 +34,9 @@ pub fn documented() -> Result<BTreeSet<String>, Failure> {
     Ok(names)
 }
 
+/// What looks like a metric and is a function.
+const FUNCTIONS: [&str; 2] = ["histogram_quantile", "clamp_max"];
+
 /// The metrics in a query: the words before a selector or a range, without a histogram's suffixes.
 pub fn metrics_in(query: &str) -> BTreeSet<String> {
     let mut plain = String::new();
@@ -52,7 +55,7 @@ pub fn metrics_in(query: &str) -> BTreeSet<String> {
     }
     let words = plain.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let words =
-        words.filter(|word| *word == "up" || (word.contains('_') && *word != "histogram_quantile"));
+        words.filter(|word| *word == "up" || (word.contains('_') && !FUNCTIONS.contains(word)));
     let bare = |word: &str| {
         let suffix = ["_bucket", "_sum", "_count"]
             .into_iter()

@@ -1,139 +1,27 @@
 //! Whoever breaks a node has the token of its rep. With it, nothing of another node can be touched: tried one by one against a
 //! real API server with RBAC on, under the chart's own roles and admission policy.
 
+mod attempts;
+
 use std::time::{Duration, Instant};
 
 use local_cluster::LocalCluster;
 
 use crate::api_server::{apply, kubectl, token, with_chart};
-use crate::helm::{Failure, NAMESPACE, render, said, variant};
+use crate::helm::{Failure, NAMESPACE, said, template};
+use attempts::ATTEMPTS;
 
 const REP: &str = "diego-operator-rep";
 
-/// Refused by the admission policy.
-const POLICY: &str = "must write its own";
-/// Refused for want of a right.
-const RIGHTS: &str = "orbidden";
-
-/// What is tried with kubectl, word by word, and what the refusal says. `@` is the directory of the files.
-const ATTEMPTS: &[(&str, &str)] = &[
-    // Leases: another node's, the leader's, the store's canary, and those of other namespaces.
-    (
-        r#"patch lease cell-node-b -n diego-system --type=merge -p {"spec":{"holderIdentity":"me"}}"#,
-        POLICY,
-    ),
-    ("replace -f @/other-lease.json", POLICY),
-    ("delete lease cell-node-b -n diego-system", POLICY),
-    ("delete leases --all -n diego-system", POLICY),
-    (
-        "delete --raw /apis/coordination.k8s.io/v1/namespaces/diego-system/leases",
-        RIGHTS,
-    ),
-    ("create -f @/missing-lease.json", POLICY),
-    ("create -f @/unnamed-lease.json", RIGHTS),
-    (
-        r#"patch lease diego-controller -n diego-system --type=merge -p {"spec":{"holderIdentity":"me"}}"#,
-        POLICY,
-    ),
-    ("delete lease diego-controller -n diego-system", POLICY),
-    (
-        r#"patch lease presence-canary-1 -n diego-system --type=merge -p {"spec":{"holderIdentity":"me"}}"#,
-        POLICY,
-    ),
-    ("replace -f @/elsewhere.json", RIGHTS),
-    ("get lease cell-node-a -n kube-system", RIGHTS),
-    // Cells: another's, and its own made another's.
-    (
-        r#"patch cell node-b --type=merge -p {"spec":{"evacuate":true}}"#,
-        POLICY,
-    ),
-    ("apply --server-side -f @/missing-cell.json", POLICY),
-    ("delete cell node-b", RIGHTS),
-    ("delete cell node-a", RIGHTS),
-    (
-        r#"patch cell node-b --subresource=status --type=merge -p {"status":{"state":"Missing"}}"#,
-        RIGHTS,
-    ),
-    (
-        r#"patch cell node-a --subresource=status --type=merge -p {"status":{"state":"Missing"}}"#,
-        RIGHTS,
-    ),
-    (
-        r#"patch cell node-a --type=merge -p {"spec":{"nodeName":"node-b"}}"#,
-        "must have that `nodeName`",
-    ),
-    (
-        r#"patch cell node-a --type=merge -p {"spec":{"executor":"Process"}}"#,
-        "xecutor",
-    ),
-    // Pods, Secrets, Nodes.
-    ("get pods -A", RIGHTS),
-    ("get pod work -n default", RIGHTS),
-    ("delete pod work -n default", RIGHTS),
-    ("run mine --image=a -n default", RIGHTS),
-    ("run mine --image=a -n diego-system", RIGHTS),
-    (
-        r#"patch pod rep-a -n diego-system --type=merge -p {"metadata":{"labels":{"a":"b"}}}"#,
-        RIGHTS,
-    ),
-    ("get secrets -A", RIGHTS),
-    ("get secret secret -n default", RIGHTS),
-    ("get configmaps -n diego-system", RIGHTS),
-    ("get nodes", RIGHTS),
-    (
-        r#"patch node node-a --type=merge -p {"spec":{"taints":[]}}"#,
-        RIGHTS,
-    ),
-    (
-        r#"patch node node-b --type=merge -p {"spec":{"taints":[]}}"#,
-        RIGHTS,
-    ),
-    (
-        r#"patch node node-b --subresource=status --type=merge -p {"status":{"phase":"Running"}}"#,
-        RIGHTS,
-    ),
-    ("delete node node-b", RIGHTS),
-    // The work.
-    ("get actuallrps -A", RIGHTS),
-    (
-        r#"patch actuallrp web-0 -n default --type=merge -p {"metadata":{"labels":{"a":"b"}}}"#,
-        RIGHTS,
-    ),
-    (
-        r#"patch actuallrp web-0 -n default --subresource=status --type=merge -p {"status":{"cellName":"node-a"}}"#,
-        RIGHTS,
-    ),
-    ("delete actuallrp web-0 -n default", RIGHTS),
-    ("get tasks.diego.cloudfoundry.org -A", RIGHTS),
-    (
-        r#"patch tasks.diego.cloudfoundry.org web -n default --subresource=status --type=merge -p {"status":{"cellName":"node-a"}}"#,
-        RIGHTS,
-    ),
-    ("get desiredlrps -A", RIGHTS),
-    (
-        r#"patch desiredlrp web -n default --type=merge -p {"spec":{"instances":9}}"#,
-        RIGHTS,
-    ),
-    // More power.
-    (
-        "create token diego-operator-controller -n diego-system",
-        RIGHTS,
-    ),
-    ("create token diego-operator-rep -n diego-system", RIGHTS),
-    (
-        "delete validatingadmissionpolicy diego-operator-rep-own-node",
-        RIGHTS,
-    ),
-    (
-        "create clusterrolebinding mine --clusterrole=cluster-admin --user=me",
-        RIGHTS,
-    ),
-    ("--as=admin get pods", RIGHTS),
-];
-
 /// A cluster with the chart applied, two nodes, and a Pod of the rep on node-a.
 async fn cluster() -> Result<LocalCluster, Failure> {
-    let cluster = with_chart(&render(&variant("default"))?).await?;
+    let tags = [
+        "--set",
+        "rep.placementTags={gpu}",
+        "--set",
+        "rep.optionalPlacementTags={ssd,fast}",
+    ];
+    let cluster = with_chart(&template(&tags)?).await?;
     apply(&cluster, &world()).await?;
     Ok(cluster)
 }
@@ -141,13 +29,13 @@ async fn cluster() -> Result<LocalCluster, Failure> {
 fn cell(node: &str) -> String {
     format!(
         r#"{{"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "Cell", "metadata": {{"name": "{node}"}},
-        "spec": {{"zone": "z1", "executor": "Pods", "nodeName": "{node}", "capacity": {{"memory": "1Gi", "disk": "1Gi", "containers": 10}}}}}}"#
+        "spec": {{"zone": "z1", "executor": "Pods", "nodeName": "{node}", "placementTags": ["gpu"], "optionalPlacementTags": ["fast", "ssd"], "capacity": {{"memory": "1Gi", "disk": "1Gi", "containers": 10}}}}}}"#
     )
 }
 
 fn lease(name: &str, namespace: &str) -> String {
     format!(
-        r#"{{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {{"name": "{name}", "namespace": "{namespace}"}}, "spec": {{"holderIdentity": "somebody"}}}}"#
+        r#"{{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {{"name": "{name}", "namespace": "{namespace}"}}, "spec": {{"holderIdentity": "somebody", "leaseDurationSeconds": 5}}}}"#
     )
 }
 
@@ -273,6 +161,13 @@ async fn chart_rbac_confines_a_rep_to_its_node() -> Result<(), Failure> {
             cell("node-a").replace(r#""Pods", "nodeName": "node-a""#, r#""Process""#),
         ),
         ("own-lease", lease("cell-node-a", NAMESPACE)),
+        (
+            "finalized-lease",
+            lease("cell-node-a", NAMESPACE).replace(
+                r#""namespace""#,
+                r#""finalizers": ["example.com/never"], "namespace""#,
+            ),
+        ),
         ("other-lease", lease("cell-node-b", NAMESPACE)),
         ("missing-lease", lease("cell-node-c", NAMESPACE)),
         ("missing-cell", cell("node-c")),
@@ -304,8 +199,7 @@ async fn chart_rbac_confines_a_rep_to_its_node() -> Result<(), Failure> {
     for (tried, says) in ATTEMPTS {
         rep.must_not(tried, says).await?;
     }
-    // Nothing of it took effect, but for its own Lease, which was deleted with "all".
-    rep.must("create -f @/own-lease.json").await?;
+    // Nothing of it took effect.
     let left = "leases.coordination.k8s.io";
     let holders = [
         "get",
@@ -317,6 +211,28 @@ async fn chart_rbac_confines_a_rep_to_its_node() -> Result<(), Failure> {
     ];
     let somebody = "somebody somebody somebody somebody";
     assert_eq!(kubectl(&cluster, &holders).await?, somebody);
+
+    // What others put there does not keep it from its work.
+    let kept = r#"{"metadata": {"finalizers": ["example.com/ours"]}}"#;
+    for what in [
+        &["cell", "node-a"][..],
+        &["lease", "cell-node-a", "-n", NAMESPACE],
+    ] {
+        let patch = [&["patch"][..], what, &["--type=merge", "-p", kept]].concat();
+        kubectl(&cluster, &patch).await?;
+    }
+    for allowed in [
+        r#"patch cell node-a --type=merge -p {"spec":{"zone":"z4"}}"#,
+        r#"patch lease cell-node-a -n diego-system --type=merge -p {"spec":{"leaseDurationSeconds":6}}"#,
+    ] {
+        rep.must(allowed).await?;
+    }
+    for refused in [
+        r#"patch cell node-a --type=merge -p {"metadata":{"finalizers":null}}"#,
+        r#"patch lease cell-node-a -n diego-system --type=merge -p {"metadata":{"finalizers":[]}}"#,
+    ] {
+        rep.must_not(refused, "finalizers").await?;
+    }
 
     // A token of the same account that names no node is good for nothing, and nobody else is held up.
     let unbound = Client {

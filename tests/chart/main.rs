@@ -4,6 +4,7 @@ mod alerts;
 mod api_server;
 mod dashboard;
 mod flags;
+mod flow;
 mod generated;
 mod helm;
 mod hostile_rep;

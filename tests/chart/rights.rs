@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use local_cluster::{LocalCluster, ServerProcess};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api_server::{apply, kubectl, token, with_chart};
 use crate::flags::{NODE, arguments};
-use crate::helm::{Failure, NAMESPACE, find, parse, run, template, text};
+use crate::flow::canaries_share_the_flow_of_renewals;
+use crate::helm::{Failure, NAMESPACE, find, parse, root, run, template, text};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -127,6 +128,39 @@ fn node() -> String {
 const WEB: &str = r#"{"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "DesiredLRP", "metadata": {"name": "web", "namespace": "default"},
   "spec": {"instances": 2, "template": {"spec": {"containers": [{"name": "web", "image": "example.com/web"}]}}}}"#;
 
+/// Every right of a rep, with either store: a broken node has no more.
+#[test]
+fn a_rep_has_these_rights_and_no_others() -> Result<(), Failure> {
+    let etcd = [
+        "--set",
+        "presence.store=etcd",
+        "--set",
+        "presence.etcd.endpoints={http://e:2379}",
+    ];
+    for store in [&[][..], &etcd] {
+        let objects = parse(&template(store)?)?;
+        let cluster = json!([
+            {"apiGroups": ["diego.cloudfoundry.org"], "resources": ["cells"],
+             "verbs": ["get", "list", "watch", "create", "patch"]},
+            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        ]);
+        let own = json!([
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+             "verbs": ["get", "create", "update", "patch", "delete"]},
+        ]);
+        assert_eq!(find(&objects, "ClusterRole", "-rep")["rules"], cluster);
+        assert_eq!(find(&objects, "Role", "-rep")["rules"], own);
+        for object in &objects {
+            let subjects = object["subjects"].to_string();
+            if subjects.contains("diego-operator-rep") && text(&object["kind"]).ends_with("Binding")
+            {
+                assert_eq!(object["roleRef"]["name"], "diego-operator-rep", "{object}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chart_rbac_is_enough_for_the_programs() -> Result<(), Failure> {
     let chart = template(&[
@@ -168,6 +202,7 @@ async fn chart_rbac_is_enough_for_the_programs() -> Result<(), Failure> {
     apply(&cluster, &pod).await?;
 
     let account = token(&cluster, "diego-operator-controller", &[]).await?;
+    let controllers = account.clone();
     let controller = start(
         &cluster,
         find(&objects, "Deployment", "-controller"),
@@ -202,6 +237,8 @@ async fn chart_rbac_is_enough_for_the_programs() -> Result<(), Failure> {
         &["get", "lease", &lease, "diego-controller", "-n", NAMESPACE],
     )
     .await?;
+
+    canaries_share_the_flow_of_renewals(&cluster, &controllers, &account).await?;
 
     // `helm test` with the rights that it has.
     let account = token(&cluster, "diego-operator-test", &[]).await?;
@@ -290,5 +327,25 @@ async fn chart_rbac_is_enough_for_the_programs() -> Result<(), Failure> {
         text(&find(&objects, "ValidatingAdmissionPolicy", "-own-node")["spec"]["failurePolicy"])
             == "Fail"
     );
+
+    // Without the controller, or its flag, the taint stays; the documented command takes it from all nodes, whoever has it.
+    drop(controller);
+    apply(
+        &cluster,
+        r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "another"}}"#,
+    )
+    .await?;
+    assert!(kubectl(&cluster, &taints).await?.contains("cell-missing"));
+    let command = "taint nodes --all diego.cloudfoundry.org/cell-missing-";
+    for page in ["docs/install.md", "docs/nodes.md"] {
+        assert!(
+            std::fs::read_to_string(root().join(page))?.contains(command),
+            "{page}"
+        );
+    }
+    let words: Vec<&str> = command.split(' ').collect();
+    let said = crate::helm::said(&cluster.kubectl(&words).await?);
+    assert!(!kubectl(&cluster, &taints).await?.contains("cell-missing"));
+    assert!(said.contains("not found"), "{said}");
     Ok(())
 }

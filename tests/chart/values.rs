@@ -22,6 +22,7 @@ fn a_wrong_value_is_refused_by_its_name() -> Result<(), Failure> {
         ("presence.store=consul", "presence.store"),
         ("presence.ttlSeconds=0", "presence.ttlSeconds"),
         ("presence.ttlSeconds=five", "presence.ttlSeconds"),
+        ("rep.minReadySeconds=-1", "rep.minReadySeconds"),
         (
             "presence.etcd.endpoints[0]=etcd:2379",
             "presence.etcd.endpoints",
@@ -127,6 +128,26 @@ fn values_that_do_not_go_together_are_refused() -> Result<(), Failure> {
                 "controller.serviceAccount.name=one",
             ],
             &["rep.serviceAccount.name", "controller.serviceAccount.name"],
+        ),
+        // Both would be the namespace's "default".
+        (
+            &[
+                "rep.serviceAccount.create=false",
+                "controller.serviceAccount.create=false",
+            ],
+            &["rep.serviceAccount.name", "default"],
+        ),
+        (
+            &["controller.serviceAccount.name=diego-operator-rep"],
+            &["rep.serviceAccount.name", "diego-operator-rep"],
+        ),
+        (
+            &["rep.serviceAccount.create=false"],
+            &["rep.serviceAccount.name", "default", "rbac.create"],
+        ),
+        (
+            &["rep.serviceAccount.name=default"],
+            &["rep.serviceAccount.name", "default", "rbac.create"],
         ),
         (
             &[

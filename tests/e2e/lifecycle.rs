@@ -51,7 +51,7 @@ async fn the_work_runs_on_through_all_that_is_done_to_the_installation() -> Resu
     site.kubectl("label namespace diego-system pod-security.kubernetes.io/enforce=restricted")
         .await?;
     let previous = previous_version(site.dir())?;
-    let set = "--namespace diego-system --set image.tag=dev --wait --timeout 2m";
+    let set = "--namespace diego-system --set image.tag=dev --set rep.minReadySeconds=0 --wait --timeout 2m";
 
     // Limited to nodes of which there is none: the test says what is missing.
     site.helm(&format!(
@@ -165,7 +165,7 @@ async fn the_work_runs_on_through_all_that_is_done_to_the_installation() -> Resu
     site.kubectl("wait --for=delete pod -n diego-system -l app.kubernetes.io/component=controller --timeout=60s")
         .await?;
     site.helm(&format!(
-        "{upgrade} --set presence.store=etcd --set presence.etcd.endpoints={{{endpoint}}} --set rep.readinessProbe.initialDelaySeconds=6"
+        "{upgrade} --set presence.store=etcd --set presence.etcd.endpoints={{{endpoint}}} --set rep.minReadySeconds=6"
     ))
     .await?;
     site.helm(&format!("{upgrade} --set controller.replicas=2"))
@@ -185,7 +185,6 @@ async fn the_work_runs_on_through_all_that_is_done_to_the_installation() -> Resu
         assert!(keys.contains(node), "{keys}");
     }
     works(&site, "5").await?;
-    works(&site, "4").await?;
 
     // Uninstalled: what users made stays, and runs on.
     let said = site.helm("uninstall diego -n diego-system --wait").await?;
@@ -194,13 +193,13 @@ async fn the_work_runs_on_through_all_that_is_done_to_the_installation() -> Resu
     }
     let left = "get pods -n diego-system -l app.kubernetes.io/component!=test -o name";
     site.until(left, SOON, |pods| pods.is_empty()).await?;
-    assert_eq!(site.kubectl(INSTANCES).await?, before);
-    assert_eq!(site.kubectl(PODS).await?, pods);
+    // Beside the fifth, which came last.
+    assert!(site.kubectl(INSTANCES).await?.starts_with(&before));
+    assert!(site.kubectl(PODS).await?.starts_with(&pods));
     drop(etcd);
 
     // Installed again, with the other store again: it takes over.
     site.helm(&format!("install diego {CHART} {set}")).await?;
-    works(&site, "5").await?;
     works(&site, "4").await?;
     assert_eq!(site.kubectl(INSTANCES).await?, before);
     assert_eq!(site.kubectl(PODS).await?, pods);
@@ -300,6 +299,10 @@ async fn works(site: &Site, instances: &str) -> Result<(), Failure> {
         .await?;
     site.until(RUNNING, SOON, |running| running == instances)
         .await?;
+    site.until(PODS, SOON, |pods| {
+        pods.matches('=').count().to_string() == instances
+    })
+    .await?;
     let pods = format!(
         "get pods -n {NAMESPACE} -l app.kubernetes.io/component=controller --field-selector=status.phase=Running -o name"
     );

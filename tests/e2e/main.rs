@@ -4,9 +4,12 @@
 mod support;
 
 mod failures;
+mod input;
 mod installed;
 mod lifecycle;
 mod look;
+mod monitoring;
 mod nodes;
+mod prometheus;
 mod site;
 mod stream;

@@ -53,7 +53,8 @@ contract! {
     }
     handover {
         a_newer_rep_of_the_same_boot_takes_over_at_once,
-        a_superseded_rep_begins_anew_when_its_successor_is_dead,
+        a_rep_that_stops_leaves_a_full_ttl_to_its_successor,
+        a_superseded_rep_goes_on_when_its_successor_is_dead,
         a_superseded_rep_begins_anew_when_its_successor_has_left,
         a_rep_of_another_boot_does_not_wait_for_the_old_ones_end,
     }

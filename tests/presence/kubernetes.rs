@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use diego_operator::presence::identity::Owner;
+use diego_operator::presence::keeper::{FailureKind, KeeperReport};
 use diego_operator::presence::kubernetes::{KubernetesConfig, KubernetesStore, MARK, lease_name};
 use diego_operator::presence::store::{self, StoreConfig};
 use diego_operator::presence::{Notice, PresenceEvent};
@@ -13,6 +15,7 @@ use local_cluster::LocalCluster;
 use serde_json::json;
 
 use crate::contract::site::{Site, cluster, in_new_namespace, leases};
+use crate::proxy::Proxy;
 use crate::support::*;
 
 async fn site() -> (Site, KubernetesConfig, Api<Lease>) {
@@ -133,7 +136,7 @@ async fn epochs_grow_whatever_becomes_of_the_lease() {
     second.die().await;
     // (b) Somebody deletes it, and registrations elsewhere go on meanwhile.
     site.delete("a").await;
-    assert_eq!(watch.until_gone("a").await.notice, Notice::Watch);
+    assert_eq!(watch.until_gone("a").await.notice, Notice::Timer);
     for cell in ["b", "c"] {
         site.put(cell, &value(cell)).await;
     }
@@ -206,6 +209,101 @@ async fn many_that_die_at_once_are_all_gone_and_nobody_else() {
     lives.until_renewed(1).await;
     assert!(cells.iter().all(|cell| watch.departures(cell) == 1));
     assert_eq!(watch.departures("lives"), 0);
+}
+
+/// Whoever deletes the Lease of a Cell that lives costs it a new epoch, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_lease_is_made_anew_and_nobody_is_lost() {
+    let (site, ..) = site().await;
+    let opened = store::open(site.config()).await.expect("connected");
+    let (store, mut watch) = (opened.store, Watch::of(opened.watcher, 1000));
+    watch.until_synced(false).await;
+    let (mut rep, registered) = Rep::registered(site.config(), "a", 3).await;
+    watch.until_held("a").await;
+    let mut last = registered.epoch;
+    for _ in 0..3 {
+        site.delete("a").await;
+        // Between its end and its new beginning no reading misses it.
+        let again = loop {
+            let reading = store.get("a").await.expect("read");
+            let presence = reading.presence.expect("it lives");
+            if presence.epoch > last {
+                break presence.epoch;
+            }
+        };
+        rep.until_lost().await;
+        assert_eq!(rep.until_registered().await.epoch, again);
+        last = again;
+    }
+    rep.until_renewed(4).await;
+    site.catch_up(&mut watch).await;
+    assert_eq!(watch.departures("a"), 0, "{:#?}", watch.seen);
+    // One that does not come back is lost by its silence.
+    rep.die().await;
+    let deleted = Instant::now();
+    site.delete("a").await;
+    let departure = watch.until_gone("a").await;
+    assert_eq!(departure.notice, Notice::Timer);
+    assert!(departure.at - deleted < Duration::from_secs(9));
+    assert_eq!(store.get("a").await.expect("read").presence, None);
+}
+
+/// Whoever has the token of one node may write its Lease: that harms nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_lease_leaves_the_others_detected() {
+    let (site, ..) = site().await;
+    let mut watch = site.watch().await;
+    for (cell, ttl) in [("zero", "0"), ("one", "1"), ("ages", "4294967295")] {
+        let poison = value(cell).replace('5', ttl);
+        site.put(cell, &poison).await;
+        watch.until_held(cell).await;
+    }
+    let (mut lives, _) = Rep::registered(site.config(), "lives", 3).await;
+    let (dies, _) = Rep::registered(site.config(), "dies", 3).await;
+    watch.until_held("dies").await;
+    let died = dies.die().await;
+    let departure = watch.until_gone("dies").await;
+    let after = departure.at - died;
+    assert!(after < Duration::from_secs(9), "gone only after {after:?}");
+    // Present, and unknown: their TTL is ours to choose.
+    watch.until_gone("zero").await;
+    lives.until_renewed(1).await;
+    assert_eq!(watch.departures("lives"), 0, "{:#?}", watch.seen);
+}
+
+/// An answer is no reason to give up the connection that brought it, nor to ask again at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_no_is_asked_again_later_over_the_same_connection() {
+    let (_, mut config, _) = site().await;
+    let url = config.config.cluster_url.clone();
+    let authority = url.authority().expect("one").to_string();
+    let proxy = Proxy::to(&authority).await;
+    let through = format!("https://{}", proxy.address());
+    config.config.cluster_url = through.parse().expect("a URL");
+    // Somebody without any right.
+    config.config.auth_info.impersonate = Some("nobody".into());
+    let store = StoreConfig::Kubernetes(Box::new(config));
+    let began = Instant::now();
+    let mut rep = Rep::start(store, "a", "life", 3, Owner::Unproven);
+    for _ in 0..6 {
+        rep.until("refused", |report| {
+            matches!(
+                report,
+                KeeperReport::RegistrationFailed {
+                    kind: FailureKind::Error
+                }
+            )
+            .then_some(())
+        })
+        .await;
+    }
+    assert_eq!(proxy.taken(), 1, "connections");
+    assert!(began.elapsed() > Duration::from_secs(1), "in a hot loop");
+    // One that breaks is replaced.
+    proxy.cut();
+    eventually("it tries on", async || proxy.refused() > 1).await;
+    proxy.open();
+    eventually("it is connected again", async || proxy.taken() > 1).await;
 }
 
 /// Without its label the watch can't see it; without its value or its holder it is nobody's.

@@ -1,4 +1,4 @@
-//! A network between a client and etcd that can be cut or frozen.
+//! A network between a client and its store that can be cut or frozen.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     refused: Arc<AtomicUsize>,
+    taken: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -35,13 +36,20 @@ impl Proxy {
         let address = listener.local_addr().expect("an address");
         let (mode, receiver) = watch::channel(Mode::Open);
         let refused = Arc::new(AtomicUsize::new(0));
-        let task = tokio::spawn(serve(listener, upstream, receiver, Arc::clone(&refused)));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counts = [Arc::clone(&refused), Arc::clone(&taken)];
+        let task = tokio::spawn(serve(listener, upstream, receiver, counts));
         Self {
             address,
             mode,
             refused,
+            taken,
             task,
         }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn endpoint(&self) -> String {
@@ -58,6 +66,11 @@ impl Proxy {
 
     pub fn open(&self) {
         self.mode.send_replace(Mode::Open);
+    }
+
+    /// How many connections there were so far that were not turned away.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// How many connections were turned away while cut.
@@ -77,7 +90,7 @@ async fn serve(
     listener: TcpListener,
     upstream: String,
     mode: watch::Receiver<Mode>,
-    refused: Arc<AtomicUsize>,
+    [refused, taken]: [Arc<AtomicUsize>; 2],
 ) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
@@ -87,6 +100,7 @@ async fn serve(
             refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
+        taken.fetch_add(1, Ordering::Relaxed);
         let Ok(server) = TcpStream::connect(&upstream).await else {
             continue;
         };

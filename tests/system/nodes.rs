@@ -2,7 +2,9 @@
 //!
 //! The API server is real; the Nodes and Pods are objects that the tests make, with no kubelet behind them.
 
+mod evacuated;
 mod gone;
+mod leases;
 mod rights;
 mod taint;
 
@@ -215,7 +217,30 @@ async fn the_pods_of_others_take_room_until_they_are_gone() -> Result<(), Failur
     delete_pod(&site, "big").await?;
     assert_eq!(placed(&site, "ssd-0").await?, "n1");
 
-    // The Pods of the controller itself, whether made yet or not, are charged by their records alone.
+    // One that carries our label and belongs to nobody takes room, too.
+    let guid =
+        json!({ "metadata": { "labels": { "diego.cloudfoundry.org/instance-guid": "stray" } } });
+    other_pod(&site, "stray", "n1", "2500m").await?;
+    Api::<Pod>::namespaced(site.client.clone(), "default")
+        .patch("stray", &PatchParams::default(), &Patch::Merge(&guid))
+        .await?;
+    site.desire(&asks(
+        "less",
+        1,
+        "2800m",
+        json!({ "nodeSelector": { "disk": "ssd" } }),
+    ))
+    .await?;
+    waits(&site, "less-0", |error| {
+        error.starts_with("insufficient resources: cpu")
+    })
+    .await?;
+    site.desired()
+        .delete("less", &DeleteParams::default())
+        .await?;
+    delete_pod(&site, "stray").await?;
+
+    // The Pods of the controller itself, whether made yet or not, are charged by their records.
     site.desire(&asks(
         "more",
         1,

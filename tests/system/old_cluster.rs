@@ -90,7 +90,7 @@ async fn crds_of_another_version_are_told_apart() -> Result<(), Failure> {
             "is older than this program",
             "status.lastRecovery",
             "status.state=Evacuated",
-            "diego crds | kubectl apply --server-side -f -",
+            "diego crds | kubectl apply --server-side --force-conflicts -f -",
         ],
     );
     let told = said(&output);

@@ -4,7 +4,7 @@
 //! the same in `tests/e2e`.
 
 mod ends;
-mod kubelet;
+pub mod kubelet;
 mod lost;
 mod refused;
 mod scheduled;

@@ -85,6 +85,15 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* The tags that the reps are given, as a list of CEL. Call with (dict "flag" "placement-tags" "tags" list "args" map). */}}
+{{- define "diego.rep.tags" -}}
+{{- $tags := .tags }}
+{{- if hasKey .args .flag }}
+{{- $tags = splitList "," (get .args .flag | toString) }}
+{{- end }}
+{{- toJson (compact $tags) }}
+{{- end }}
+
 {{- define "diego.etcd.name" -}}
 {{- printf "%s-etcd" (include "diego.fullname" .) }}
 {{- end }}

@@ -32,7 +32,11 @@
 {{- fail "rep.hostNetwork is set, and two reps can't share the ports of one node: set rep.updateStrategy.rollingUpdate.maxSurge to 0 and maxUnavailable to 1" }}
 {{- end }}
 {{- end }}
-{{- if and .Values.rep.serviceAccount.name (eq (include "diego.serviceAccountName" (dict "root" . "component" "rep")) (include "diego.serviceAccountName" (dict "root" . "component" "controller"))) }}
-{{- fail "rep.serviceAccount.name and controller.serviceAccount.name are the same: a rep would have the controller's rights" }}
+{{- $rep := include "diego.serviceAccountName" (dict "root" . "component" "rep") }}
+{{- if eq $rep (include "diego.serviceAccountName" (dict "root" . "component" "controller")) }}
+{{- fail (printf "rep.serviceAccount.name and controller.serviceAccount.name are the same, %s: a rep would have the controller's rights; name two accounts" $rep) }}
+{{- end }}
+{{- if and (eq $rep "default") .Values.rbac.create }}
+{{- fail "rep.serviceAccount.name is default, the account of every Pod that names none: with rbac.create all of them would have the rep's rights; name an account of the rep's own, or let rep.serviceAccount.create make one" }}
 {{- end }}
 {{- end }}

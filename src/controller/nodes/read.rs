@@ -12,6 +12,8 @@ use crate::api::quantity;
 use crate::api::template::Resources;
 use crate::api::template::requests::{self, Wants};
 use crate::converge::node::{NodeRecord, Taint, TaintEffect};
+use crate::converge::pods::{self, LABEL_GUID, WorkKey};
+use crate::converge::world::Key;
 
 /// A Node without what is not looked at, such as the images on it.
 #[derive(kube::Resource, Deserialize, Debug, Clone)]
@@ -88,6 +90,8 @@ pub struct Takes<'a> {
     pub node: &'a str,
     /// What it requests.
     pub resources: Resources,
+    /// The record of ours that it runs for, and the guid.
+    pub ours: Option<(WorkKey, &'a str)>,
 }
 
 /// A Node's record.
@@ -148,7 +152,16 @@ pub fn pod(pod: &SomePod) -> Option<Takes<'_>> {
         node,
         // The API server lets only quantities pass.
         resources: requests::of_pod(&wants).unwrap_or_default(),
+        ours: ours(&pod.metadata),
     })
+}
+
+/// One that nobody owns runs for nobody, whatever its labels say.
+fn ours(meta: &ObjectMeta) -> Option<(WorkKey, &str)> {
+    let guid = meta.labels.as_ref()?.get(LABEL_GUID)?;
+    let (owner, kind) = pods::owner(meta)?;
+    let key = Key::new(meta.namespace.as_deref()?, &*owner.name);
+    Some((WorkKey { kind, key }, guid))
 }
 
 /// An object's uid as a number: a UUID is one; of anything else a hash will do.
@@ -215,6 +228,28 @@ mod tests {
         let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
         let record = node(&serde_json::from_value(object).unwrap());
         assert_eq!(record, NodeRecord::default());
+    }
+
+    #[test]
+    fn a_pod_runs_for_the_record_that_owns_it() {
+        let ours = |owner: serde_json::Value| {
+            let pod: SomePod = serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web-0-1234", "namespace": "ns", "ownerReferences": [owner],
+                    "labels": {"diego.cloudfoundry.org/instance-guid": "1234"},
+                },
+                "spec": {"nodeName": "n1", "containers": []},
+            }))
+            .unwrap();
+            let ours = super::pod(&pod).unwrap().ours;
+            ours.map(|(work, guid)| (work.to_string(), guid.to_owned()))
+        };
+        let owner = |kind: &str, controller| json!({"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": kind, "name": "web-0", "uid": "u", "controller": controller});
+        let expected = Some(("ActualLRP ns/web-0".to_owned(), "1234".to_owned()));
+        assert_eq!(ours(owner("ActualLRP", true)), expected);
+        assert_eq!(ours(owner("ActualLRP", false)), None);
+        assert_eq!(ours(owner("ReplicaSet", true)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kube::api::{
 use kube::core::Resource;
 use serde_json::json;
 
-use super::source::source;
+use super::source::{closed_nodes, node_of, source};
 use super::{Templates, tell};
 use crate::api::{ActualLRP, Task};
 use crate::client::{CallError, bounded};
@@ -17,14 +17,31 @@ use crate::controller::context::Context;
 use crate::controller::convert;
 use crate::converge::lrp::Instance;
 use crate::converge::pods::build::{self, Bound, Place};
-use crate::converge::pods::{DeleteWhy, Local, PodRecord, WorkKey, WorkKind, refusal};
+use crate::converge::pods::{
+    DeleteWhy, Local, PodRecord, WorkKey, WorkKind, is_controlled_by, refusal,
+};
 use crate::converge::world::Key;
 
 /// The field manager of the Pods.
 const MANAGER: &str = "diego-controller";
 
-/// A Pod of this name is there, and is none of ours.
-const TAKEN: &str = "another Pod has the name that the instance's Pod would get";
+/// What an API server has under a Pod's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum There {
+    /// The Pod of this very run, or another one of ours.
+    Ours,
+    /// Another Pod of this name.
+    Foreign(String),
+    /// None.
+    Gone,
+}
+
+/// Why no Pod can be made where another one has its name.
+fn taken(pod: &str) -> String {
+    format!(
+        "Pod {pod} is there and was not made for this instance: delete it, or rename it where it is wanted"
+    )
+}
 
 /// Whether a Pod is to be made, or only whether it could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +89,10 @@ pub(super) async fn make(
         Make::Try(run) | Make::Create(run) => node_of(context, &run.cell),
         Make::Unbound(_) => String::new(),
     };
+    let closed = match make {
+        Make::Try(_) | Make::Create(_) => Vec::new(),
+        Make::Unbound(_) => context.world(|world| closed_nodes(world)),
+    };
     let place = match make {
         Make::Try(run) | Make::Create(run) if node.is_empty() => {
             let words = format!("Cell {} names no node (spec.nodeName)", run.cell);
@@ -82,7 +103,7 @@ pub(super) async fn make(
             epoch: run.epoch,
             node: &node,
         },
-        Make::Unbound(_) => Place::Scheduled,
+        Make::Unbound(_) => Place::Scheduled { closed: &closed },
     };
     let bound = Bound {
         namespace: &work.key.namespace,
@@ -123,17 +144,20 @@ pub(super) async fn make(
         }
         Err(error) if error.is_already_exists() => {
             // An earlier try took effect, or a Pod of this name is somebody else's.
-            read_pod(context, work, guid).await?;
-            let there = context.pods.index(|index| {
-                let all = index.of(work);
-                all.iter().any(|pod| pod.guid == guid)
-            });
-            match there {
-                true => {
+            match read_pod(context, work, guid).await? {
+                There::Ours => {
                     tell::creation(context, "exists");
                     Ok(())
                 }
-                false => hold(context, work, guid, Local::Refused(TAKEN.into())),
+                There::Foreign(name) => hold(context, work, guid, Local::Refused(taken(&name))),
+                There::Gone if make.is_try() => Ok(()),
+                There::Gone => {
+                    // The run of a Task is spent by an earlier try then; an instance is tried again.
+                    if work.kind == WorkKind::Task {
+                        context.pods.index(|index| index.release(work, guid));
+                    }
+                    Ok(())
+                }
             }
         }
         Err(error) if error.is_refused() || error.is_not_found() => {
@@ -152,15 +176,6 @@ pub(super) async fn make(
             Err(error)
         }
     }
-}
-
-/// The node that a Cell is.
-fn node_of(context: &Context, cell: &str) -> String {
-    let name = context.world(|world| {
-        let cell = world.cells().get(cell)?;
-        cell.node.as_ref().map(|node| node.name.clone())
-    });
-    name.unwrap_or_default()
 }
 
 fn hold(context: &Context, work: &WorkKey, guid: &str, local: Local) -> Result<(), CallError> {
@@ -204,31 +219,69 @@ pub(super) async fn read_record(context: &Arc<Context>, work: &WorkKey) -> Resul
     Ok(())
 }
 
-/// Reads the Pod that an instance has or would have, into the index.
+/// Reads the Pod that an instance has or would have, into the index. One whose labels were taken away is deleted: nobody
+/// follows it any more, and another is made in its place.
 pub(super) async fn read_pod(
     context: &Arc<Context>,
     work: &WorkKey,
     guid: &str,
-) -> Result<(), CallError> {
+) -> Result<There, CallError> {
     let key = Key::new(&*work.key.namespace, build::name(&work.key.name, guid));
-    refresh(context, &key).await
-}
-
-async fn refresh(context: &Context, key: &Key) -> Result<(), CallError> {
     let client = context.pods.lane.client.clone();
     let api = Api::<Pod>::namespaced(client, &key.namespace);
-    match bounded(api.get_opt(&key.name)).await? {
-        Some(pod) => enter(context, Some(&pod)),
+    let Some(pod) = read(context, &api, &key).await? else {
+        return Ok(There::Gone);
+    };
+    if PodRecord::read(&pod).is_some_and(|pod| pod.work == *work && pod.guid == guid) {
+        return Ok(There::Ours);
+    }
+    let owner = context.world(|world| match work.kind {
+        WorkKind::Lrp => world.lrp(&work.key).map(|lrp| lrp.version.uid.clone()),
+        WorkKind::Task => world.task(&work.key).map(|task| task.version.uid.clone()),
+    });
+    if !owner.is_some_and(|owner| is_controlled_by(&pod, &owner)) {
+        return Ok(There::Foreign(key.name));
+    }
+    tracing::warn!(record = %work, pod = %key, "the labels of its Pod were changed: deleting it");
+    let uid = pod.metadata.uid.unwrap_or_default();
+    let permit = context.pods.lane.permits.acquire().await;
+    let result = bounded(api.delete(&key.name, &precisely(&uid, false))).await;
+    drop(permit);
+    match result {
+        Ok(_) => tell::deletion(context, &key, DeleteWhy::NotAssigned),
+        Err(error) if error.is_not_found() || error.is_conflict() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(There::Gone)
+}
+
+/// Reads a Pod, into the index where it is one of ours.
+async fn read(context: &Context, api: &Api<Pod>, key: &Key) -> Result<Option<Pod>, CallError> {
+    let pod = bounded(api.get_opt(&key.name)).await?;
+    match &pod {
+        Some(pod) => enter(context, Some(pod)),
         None => {
             context.pods.index(|index| index.remove_name(key));
         }
     }
-    Ok(())
+    Ok(pod)
+}
+
+/// Deletes the Pod of this uid and no other.
+fn precisely(uid: &str, force: bool) -> DeleteParams {
+    DeleteParams {
+        grace_period_seconds: force.then_some(0),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::background()
+    }
 }
 
 fn enter(context: &Context, pod: Option<&Pod>) {
-    if let Some(record) = pod.and_then(PodRecord::read) {
-        context.pods.index(|index| index.put(record));
+    if let Some(pod) = pod {
+        context.pods.index(|index| index.enter(pod));
     }
 }
 
@@ -248,14 +301,7 @@ pub(super) async fn delete(
     let Some((key, uid)) = found else {
         return Ok(());
     };
-    let params = DeleteParams {
-        grace_period_seconds: force.then_some(0),
-        preconditions: Some(Preconditions {
-            uid: Some(uid.clone()),
-            resource_version: None,
-        }),
-        ..DeleteParams::background()
-    };
+    let params = precisely(&uid, force);
     let api = Api::<Pod>::namespaced(context.pods.lane.client.clone(), &key.namespace);
     let permit = context.pods.lane.permits.acquire().await;
     let result = bounded(api.delete(&key.name, &params)).await;
@@ -280,7 +326,7 @@ pub(super) async fn delete(
             Ok(())
         }
         // Another Pod has that name by now.
-        Err(error) if error.is_conflict() => refresh(context, &key).await,
+        Err(error) if error.is_conflict() => read(context, &api, &key).await.map(drop),
         Err(error) => Err(error),
     }
 }

@@ -1,6 +1,6 @@
 //! Who is looked at, and when: the loop that owns the queue and hears of Pods.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,20 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
 use kube::runtime::watcher::{Config, Event};
-use kube::{Api, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::queue::Queue;
-use super::settle::{Outcome, settle};
+use super::settle::{Outcome, settle, version};
 use super::{Templates, Wake};
+use crate::client::bounded;
 use crate::controller::context::Context;
-use crate::controller::convert::key;
-use crate::converge::pods::{LABEL_GUID, PodRecord, WorkKey};
+use crate::controller::feed::Listed;
+use crate::converge::pods::{LABEL_GUID, WorkKey};
+use crate::converge::world::World;
 use crate::watching;
 
 /// So many records are looked at at once; the calls that this makes are bounded by the lane's permits.
@@ -27,6 +29,9 @@ const AT_ONCE: usize = 256;
 
 /// A time that is due is looked at so much later, so that it is due on any clock that rounds.
 const LATER: Duration = Duration::from_millis(5);
+
+/// What was forbidden is asked for again this often.
+const FORBIDDEN_RETRY: Duration = Duration::from_secs(15);
 
 struct Dispatch {
     context: Arc<Context>,
@@ -42,17 +47,14 @@ pub async fn run(
     context: Arc<Context>,
     templates: Templates,
     mut wakes: mpsc::UnboundedReceiver<Wake>,
+    listed: Listed,
 ) {
-    let mut pods = watch(&context);
-    // Before, what is not there says nothing.
-    context.synced().await;
-    while let Some(event) = pods.next().await {
-        let done = matches!(event, Event::InitDone);
-        hear(&context, event);
-        if done {
-            break;
-        }
-    }
+    // What is asked for before all is listed comes to everything anyway.
+    let ignored = async { while wakes.recv().await.is_some() {} };
+    let mut pods = tokio::select! {
+        pods = list(&context, listed) => pods,
+        () = ignored => return,
+    };
     let mut dispatch = Dispatch {
         context: context.clone(),
         templates,
@@ -79,7 +81,7 @@ pub async fn run(
             }
             Some(ended) = dispatch.looks.join_next_with_id(), if !dispatch.looks.is_empty() => dispatch.ended(ended),
             () = sleep_until(due) => dispatch.queue.ring(Instant::now()),
-            _ = resync.tick() => dispatch.everything(),
+            _ = resync.tick() => dispatch.resync(),
         }
     }
 }
@@ -87,27 +89,56 @@ pub async fn run(
 impl Dispatch {
     fn wake(&mut self, wake: Wake) {
         match wake {
-            Wake::Work(work) => self.queue.ask(work),
+            Wake::Work(work) => match self.queue.pauses_on(&work) {
+                Some(failed_on) if self.known(&work) != failed_on => self.queue.ask_now(work),
+                Some(_) | None => self.queue.ask(work),
+            },
             Wake::Cell(cell) => {
-                let named = self.context.world(|world| world.works_on(&cell));
-                let there = self.context.pods.index(|index| index.on_cell(&cell));
-                for work in named.into_iter().chain(there) {
-                    self.queue.ask(work);
+                for work in self.on_cell(&cell) {
+                    self.queue.ask_now(work);
                 }
             }
             Wake::Term => {
                 // Another leader may have gone on from what is held here.
                 self.context.pods.index(|index| index.release_all());
-                self.everything();
+                self.everything(Queue::ask_now);
             }
         }
     }
 
-    fn everything(&mut self) {
-        let named = self.context.world(|world| world.works_of_pods());
-        let there = self.context.pods.index(|index| index.works());
-        for work in named.into_iter().chain(there) {
-            self.queue.ask(work);
+    fn known(&self, work: &WorkKey) -> Option<u64> {
+        self.context.world(|world| version(world, work))
+    }
+
+    fn on_cell(&self, cell: &str) -> BTreeSet<WorkKey> {
+        let mut works = self.context.world(|world| world.works_on(cell));
+        works.extend(self.context.pods.index(|index| index.on_cell(cell)));
+        works
+    }
+
+    /// Looks at everything when nobody else is waiting. A controller that does not lead has nothing to do.
+    fn resync(&mut self) {
+        if self.context.leading() {
+            self.everything(Queue::ask_idly);
+        }
+    }
+
+    /// Cell by Cell, so that nobody waits long for what is known.
+    fn everything(&mut self, ask: fn(&mut Queue, WorkKey)) {
+        let mut cells: BTreeSet<String> = self
+            .context
+            .world(|world| world.cells_of_pods().into_iter().collect());
+        cells.extend(self.context.pods.index(|index| index.cells()));
+        for cell in cells {
+            for work in self.on_cell(&cell) {
+                ask(&mut self.queue, work);
+            }
+        }
+        let waiting = |world: &mut World| world.works_of_schedulers().collect::<Vec<_>>();
+        let waiting = self.context.world(waiting);
+        let loose = self.context.pods.index(|index| index.off_cells());
+        for work in waiting.into_iter().chain(loose) {
+            ask(&mut self.queue, work);
         }
     }
 
@@ -129,7 +160,7 @@ impl Dispatch {
             Ok((id, outcome)) => (id, outcome),
             Err(error) => {
                 tracing::error!(%error, "a look at a record and its Pods panicked: please report this");
-                (error.id(), Outcome::Again)
+                (error.id(), Outcome::Panicked)
             }
         };
         let Some(work) = self.of.remove(&id) else {
@@ -137,15 +168,64 @@ impl Dispatch {
         };
         match outcome {
             Outcome::Settled(due) => self.queue.done(&work, due.map(instant)),
-            Outcome::Again => self.queue.failed(&work, Instant::now()),
+            Outcome::Panicked => {
+                let known = self.known(&work);
+                self.queue.failed(&work, known, Instant::now());
+            }
+            Outcome::Again(failed_on) => {
+                self.queue.failed(&work, failed_on, Instant::now());
+                // What was asked for meanwhile may be about another version.
+                if self.known(&work) != failed_on {
+                    self.queue.ask_now(work);
+                }
+            }
         }
     }
 }
 
-/// All that happens to Pods with our label.
-fn watch(context: &Context) -> BoxStream<'static, Event<Pod>> {
+/// Enters the Pods that are there, and returns all that happens to them from then on.
+async fn list(context: &Context, mut listed: Listed) -> BoxStream<'static, Event<Pod>> {
     let api = Api::<Pod>::all(context.pods.lane.client.clone());
-    watching::events(api, Config::default().labels(LABEL_GUID))
+    until_allowed(&api, &mut listed).await;
+    // All Pods with our label.
+    let mut pods = watching::events(api, Config::default().labels(LABEL_GUID));
+    while let Some(event) = pods.next().await {
+        let done = matches!(event, Event::InitDone);
+        hear(context, event);
+        if done {
+            break;
+        }
+    }
+    listed.done();
+    // Before, what is not there says nothing.
+    context.synced().await;
+    pods
+}
+
+/// Waits while the API server forbids to read Pods, which is told once. Nobody else waits: without Cells on nodes there is
+/// no need of that right.
+async fn until_allowed(api: &Api<Pod>, listed: &mut Listed) {
+    let one = ListParams::default().labels(LABEL_GUID).limit(1);
+    let mut told = false;
+    loop {
+        match bounded(api.list_metadata(&one)).await {
+            Err(error) if error.is_forbidden() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        %error,
+                        "our Pods can't be read: what is placed on Cells with executor Pods does not start. Let this controller get, list, watch, create and delete pods, or go on without such Cells"
+                    );
+                    listed.done();
+                }
+            }
+            // Whatever else is wrong, the watch tells of it and tries again.
+            Ok(_) | Err(_) => break,
+        }
+        tokio::time::sleep(FORBIDDEN_RETRY).await;
+    }
+    if told {
+        tracing::info!("our Pods can be read now");
+    }
 }
 
 /// Enters what happened. Returns the records it concerns.
@@ -155,17 +235,9 @@ fn hear(context: &Context, event: Event<Pod>) -> Vec<WorkKey> {
             index.begin_relist();
             Vec::new()
         }
-        Event::InitApply(pod) | Event::Apply(pod) => {
-            let record = PodRecord::read(&pod);
-            let work = record.as_ref().map(|record| record.work.clone());
-            let news = record.is_some_and(|record| index.put(record));
-            work.filter(|_| news).into_iter().collect()
-        }
+        Event::InitApply(pod) | Event::Apply(pod) => index.enter(&pod).into_iter().collect(),
         Event::InitDone => index.end_relist(),
-        Event::Delete(pod) => {
-            let gone = index.remove(&key(&pod), &pod.uid().unwrap_or_default());
-            gone.into_iter().collect()
-        }
+        Event::Delete(pod) => index.leave(&pod).into_iter().collect(),
     })
 }
 

@@ -16,36 +16,75 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Queue {
     ready: VecDeque<WorkKey>,
     queued: HashSet<WorkKey>,
+    /// Looked at when nobody is waiting; some of them may have been asked for since.
+    idle: VecDeque<WorkKey>,
+    queued_idle: HashSet<WorkKey>,
     running: HashSet<WorkKey>,
     /// Asked for while a look was under way.
     again: HashSet<WorkKey>,
     timers: BTreeSet<(Instant, WorkKey)>,
     due: HashMap<WorkKey, Instant>,
     failures: HashMap<WorkKey, u32>,
-    /// Waiting to be tried again: a call that fails changes what is known of its record, which must not bring the next.
-    pausing: HashSet<WorkKey>,
+    /// Waiting to be tried again, with the version of the record that the call failed on: a call that fails changes what
+    /// is known of its record and its Pods, which must not bring the next.
+    pausing: HashMap<WorkKey, Option<u64>>,
 }
 
 impl Queue {
-    /// This record has to be looked at.
+    /// This record has to be looked at, unless a call about it failed a moment ago.
     pub(super) fn ask(&mut self, work: WorkKey) {
-        if self.pausing.contains(&work) {
+        if self.pausing.contains_key(&work) {
             return;
         }
         if self.running.contains(&work) {
             self.again.insert(work);
         } else if self.queued.insert(work.clone()) {
+            self.queued_idle.remove(&work);
             self.ready.push_back(work);
+        }
+    }
+
+    /// The version of the record that a call failed on a moment ago.
+    pub(super) fn pauses_on(&self, work: &WorkKey) -> Option<Option<u64>> {
+        self.pausing.get(work).copied()
+    }
+
+    /// This record has to be looked at, whatever failed: what it fails on has changed.
+    pub(super) fn ask_now(&mut self, work: WorkKey) {
+        self.pausing.remove(&work);
+        self.ask(work);
+    }
+
+    /// This record is to be looked at when nobody else has to be.
+    pub(super) fn ask_idly(&mut self, work: WorkKey) {
+        let busy = self.queued.contains(&work) || self.running.contains(&work);
+        if !busy && !self.pausing.contains_key(&work) && self.queued_idle.insert(work.clone()) {
+            self.idle.push_back(work);
         }
     }
 
     /// The next record; it is being looked at from now on.
     pub(super) fn take(&mut self) -> Option<WorkKey> {
-        let work = self.ready.pop_front()?;
+        let work = match self.ready.pop_front() {
+            Some(work) => work,
+            None => self.next_idle()?,
+        };
         self.queued.remove(&work);
         self.forget_timer(&work);
         self.running.insert(work.clone());
         Some(work)
+    }
+
+    fn next_idle(&mut self) -> Option<WorkKey> {
+        while let Some(work) = self.idle.pop_front() {
+            if self.queued_idle.remove(&work)
+                && !self.running.contains(&work)
+                && !self.pausing.contains_key(&work)
+            {
+                return Some(work);
+            }
+        }
+        None
     }
 
     /// A look went well; time alone brings the next at `due`.
@@ -54,14 +93,14 @@ impl Queue {
         self.ended(work, due);
     }
 
-    /// A look has to be had again, since a call failed.
-    pub(super) fn failed(&mut self, work: &WorkKey, now: Instant) {
+    /// A look has to be had again, since a call failed on this version of the record.
+    pub(super) fn failed(&mut self, work: &WorkKey, version: Option<u64>, now: Instant) {
         let failures = self.failures.entry(work.clone()).or_default();
         let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(*failures));
         *failures = failures.saturating_add(1);
         // What is asked for meanwhile would only fail the same way.
         self.again.remove(work);
-        self.pausing.insert(work.clone());
+        self.pausing.insert(work.clone(), version);
         self.ended(work, Some(now + pause.min(LONGEST_PAUSE)));
     }
 
@@ -140,7 +179,7 @@ mod tests {
         for _ in 0..8 {
             queue.ask(work("a"));
             queue.take().expect("it was asked for");
-            queue.failed(&work("a"), start);
+            queue.failed(&work("a"), None, start);
             let due = queue.next_due().expect("it is tried again");
             pauses.push((due - start).as_millis());
             queue.ring(start);
@@ -153,5 +192,36 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         queue.done(&work("a"), None);
         assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn a_pause_is_broken_by_what_has_changed_and_by_nothing_else() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        queue.ask(work("a"));
+        queue.take().expect("it was asked for");
+        queue.failed(&work("a"), Some(7), start);
+        assert_eq!(queue.pauses_on(&work("a")), Some(Some(7)));
+        queue.ask(work("a"));
+        queue.ask_idly(work("a"));
+        assert_eq!(queue.take(), None, "an echo");
+        queue.ask_now(work("a"));
+        assert_eq!(queue.take(), Some(work("a")));
+        assert_eq!(queue.next_due(), None, "and its timer is gone");
+        queue.failed(&work("a"), Some(8), start);
+        let due = queue.next_due().expect("it is tried again");
+        assert_eq!((due - start).as_millis(), 200, "the pauses go on growing");
+    }
+
+    #[test]
+    fn who_is_waited_for_comes_before_who_is_merely_looked_at() {
+        let mut queue = Queue::default();
+        for name in ["a", "b", "c"] {
+            queue.ask_idly(work(name));
+        }
+        queue.ask(work("c"));
+        queue.ask(work("d"));
+        queue.ask_idly(work("d"));
+        let order: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
+        assert_eq!(order, ["c", "d", "a", "b"].map(work), "each once");
     }
 }

@@ -13,7 +13,8 @@ use crate::api::ExecutorKind;
 use crate::client::CallError;
 use crate::controller::context::Context;
 use crate::controller::execute;
-use crate::converge::lrp::transition as lrp;
+use crate::converge::life::Life;
+use crate::converge::lrp::{belongs, transition as lrp};
 use crate::converge::plan::{LrpChange, TaskChange, Write};
 use crate::converge::pods::{Facts, Fresh, Local, Record, Step, WorkKey, WorkKind, decide};
 use crate::converge::task::transition as task;
@@ -27,8 +28,10 @@ const STEPS: usize = 20;
 pub(super) enum Outcome {
     /// All is done that can be; time alone changes that then.
     Settled(Option<Timestamp>),
-    /// A call failed: again after a pause.
-    Again,
+    /// A call failed on this version of the record: again after a pause.
+    Again(Option<u64>),
+    /// It came to no end: again after a pause.
+    Panicked,
 }
 
 /// What a look found.
@@ -50,7 +53,8 @@ pub(super) async fn settle(
         if !context.leading() {
             return Outcome::Settled(None);
         }
-        let result = match look(&context, &templates, &work, &fresh) {
+        let (seen, found) = look(&context, &templates, &work, &fresh);
+        let result = match found {
             Found::Step(Step::Wait(due)) => return Outcome::Settled(due),
             Found::Step(Step::ReadRecord) => {
                 fresh.record = true;
@@ -59,7 +63,7 @@ pub(super) async fn settle(
             Found::Step(Step::ReadPod(guid)) => {
                 let result = calls::read_pod(&context, &work, &guid).await;
                 fresh.pods.insert(guid);
-                result
+                result.map(drop)
             }
             Found::Step(step) => {
                 fresh = Fresh::default();
@@ -80,26 +84,44 @@ pub(super) async fn settle(
             }
         };
         if let Err(error) = result {
-            return tell::failed(&context, &work, &error, failures);
+            return match tell::failed(&context, &work, &error, failures) {
+                true => Outcome::Again(seen),
+                false => Outcome::Settled(None),
+            };
         }
     }
-    Outcome::Again
+    // It was this look itself that brought the last version.
+    Outcome::Again(context.world(|world| version(world, &work)))
 }
 
-/// Decides, and enters a write into the world in the same instant.
-fn look(context: &Context, templates: &Templates, work: &WorkKey, fresh: &Fresh) -> Found {
+/// Which version of the record is known.
+pub(super) fn version(world: &World, work: &WorkKey) -> Option<u64> {
+    match work.kind {
+        WorkKind::Lrp => world.lrp(&work.key).map(|lrp| lrp.version.revision),
+        WorkKind::Task => world.task(&work.key).map(|task| task.version.revision),
+    }
+}
+
+/// Decides, and enters a write into the world in the same instant. Returns also on which version of the record.
+fn look(
+    context: &Context,
+    templates: &Templates,
+    work: &WorkKey,
+    fresh: &Fresh,
+) -> (Option<u64>, Found) {
     let start_timeout = start_timeout(context, templates, work);
     // As precise as what is stored, so that the answer of a write says nothing new.
     let now = Timestamp::now();
     let now = now.round(Unit::Microsecond).unwrap_or(now);
     context.world(|world| {
+        let version = version(world, work);
         let in_flight = match work.kind {
             WorkKind::Lrp => world.lrp_in_flight(&work.key),
             WorkKind::Task => world.task_in_flight(&work.key),
         };
         // Its answer wakes.
         if in_flight {
-            return Found::Step(Step::Wait(None));
+            return (version, Found::Step(Step::Wait(None)));
         }
         let scheduler = scheduler(world, work);
         // A Task has one run, and so one Pod, whoever makes it and however often.
@@ -123,19 +145,25 @@ fn look(context: &Context, templates: &Templates, work: &WorkKey, fresh: &Fresh)
                 start_timeout,
                 scheduler,
                 cell_of: &|node| cell_of(world, node),
+                is_elsewhere: &|cell, node| {
+                    let known = world.cells().get(cell).and_then(|cell| cell.node.as_ref());
+                    known.is_some_and(|known| known.name != node)
+                },
                 new_guid: &new_guid,
                 fresh,
                 now,
             })
         });
-        match &step {
+        let write = match &step {
             Step::Lrp { verb, done, .. } => plan_lrp(world, work, verb, done, now),
             Step::Task { verb, done, .. } => plan_task(world, work, verb, done, now),
-            _ => return Found::Step(step),
-        }
-        .map_or(Found::Step(Step::Wait(None)), |write| {
-            Found::Write(Box::new(write), Box::new(step))
-        })
+            _ => return (version, Found::Step(step)),
+        };
+        let found = match write {
+            Some(write) => Found::Write(Box::new(write), Box::new(step)),
+            None => Found::Step(Step::Wait(None)),
+        };
+        (version, found)
     })
 }
 
@@ -146,7 +174,7 @@ fn scheduler<'a>(world: &'a World, work: &WorkKey) -> Option<&'a str> {
             let lrp = world.lrp(&work.key)?;
             let process = Key::new(&*work.key.namespace, &*lrp.process);
             let desired = world.desired(&process)?;
-            let is_ours = lrp.owner.as_ref() == Some(&desired.version.uid);
+            let is_ours = belongs(lrp, &desired.version.uid);
             let wanted = is_ours && !desired.version.deleting && lrp.index < desired.instances;
             desired.demand.as_ref().ok().filter(|_| wanted)
         }
@@ -155,14 +183,14 @@ fn scheduler<'a>(world: &'a World, work: &WorkKey) -> Option<&'a str> {
     demand?.scheduler.as_deref()
 }
 
-/// The Cell that a node is, and its epoch.
+/// The Cell that a node is, and its epoch; one that is alive before one that has left its name behind.
 fn cell_of(world: &World, node: &str) -> Option<(String, i64)> {
-    let mut cells = world.cells().iter();
-    let (name, cell) = cells.find(|(_, cell)| {
-        let of_pods = cell.executor == ExecutorKind::Pods;
-        of_pods && cell.node.as_ref().is_some_and(|one| one.name == node)
-    })?;
-    Some((name.clone(), cell.status.epoch?))
+    let cells = world.cells_of_node(node);
+    let of_pods = cells.filter(|(_, cell)| cell.executor == ExecutorKind::Pods);
+    let known = of_pods.filter_map(|(name, cell)| Some((name, cell.status.epoch?)));
+    let closed = |(name, epoch): &(&String, i64)| world.life(name, Some(*epoch)) != Life::Alive;
+    let (name, epoch) = known.min_by_key(closed)?;
+    Some((name.clone(), epoch))
 }
 
 fn record<'a>(world: &'a World, work: &WorkKey) -> Record<'a> {

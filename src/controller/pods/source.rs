@@ -1,15 +1,20 @@
-//! What a Pod is made from: the template of a DesiredLRP or of a Task, from the cache where that has the right one.
+//! What a Pod is made from: the template of a DesiredLRP or of a Task, from the cache where that has the right one, and the
+//! nodes that it may and may not go to.
+
+use std::collections::{BTreeSet, HashSet};
 
 use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 
 use super::Templates;
-use crate::api::{DesiredLRP, RawTemplate, Task};
+use crate::api::{DesiredLRP, ExecutorKind, RawTemplate, Task};
 use crate::client::{CallError, bounded};
 use crate::controller::context::Context;
+use crate::converge::life::Life;
+use crate::converge::lrp::belongs;
 use crate::converge::pods::build::What;
 use crate::converge::pods::{WorkKey, WorkKind};
-use crate::converge::world::Key;
+use crate::converge::world::{CellRecord, Key, World};
 
 /// What a Pod is made from.
 pub(super) struct Source {
@@ -50,7 +55,10 @@ pub(super) async fn source(
             let Some(lrp) = context.world(|world| world.lrp(&work.key).cloned()) else {
                 return Ok(None);
             };
-            let is_ours = |desired: &DesiredLRP| desired.metadata.uid == lrp.owner;
+            let is_ours = |desired: &DesiredLRP| {
+                let uid = desired.metadata.uid.as_deref();
+                uid.is_some_and(|uid| belongs(&lrp, uid))
+            };
             let cached = templates
                 .desired
                 .get(&ObjectRef::new(&lrp.process).within(namespace));
@@ -90,4 +98,35 @@ pub(super) async fn source(
             }))
         }
     }
+}
+
+/// The nodes of Cells that take no work now, by name.
+pub(super) fn closed_nodes(world: &World) -> Vec<String> {
+    let of_pods = |cell: &&CellRecord| cell.executor == ExecutorKind::Pods;
+    let mut open = HashSet::new();
+    let mut closed = BTreeSet::new();
+    for (name, cell) in world.cells().iter().filter(|(_, cell)| of_pods(cell)) {
+        let Some(node) = &cell.node else { continue };
+        let open_now = match world.life(name, cell.status.epoch) {
+            Life::Alive => true,
+            Life::Draining | Life::Superseded { .. } | Life::Lost | Life::Left | Life::Unknown => {
+                false
+            }
+        };
+        match open_now {
+            true => open.insert(&*node.name),
+            false => closed.insert(&*node.name),
+        };
+    }
+    let closed = closed.into_iter().filter(|node| !open.contains(node));
+    closed.map(ToOwned::to_owned).collect()
+}
+
+/// The node that a Cell is.
+pub(super) fn node_of(context: &Context, cell: &str) -> String {
+    let name = context.world(|world| {
+        let cell = world.cells().get(cell)?;
+        cell.node.as_ref().map(|node| node.name.clone())
+    });
+    name.unwrap_or_default()
 }

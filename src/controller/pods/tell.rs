@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::settle::Outcome;
 use crate::client::CallError;
 use crate::controller::context::Context;
 use crate::controller::events::reference;
@@ -81,18 +80,14 @@ fn rejected(context: &Context, work: &WorkKey, cell: &str, end: Option<&End>) {
 }
 
 /// A call failed and is made again after a pause; told the first time, and on the record where the API server answers.
-pub(super) fn failed(
-    context: &Context,
-    work: &WorkKey,
-    error: &CallError,
-    failures: u32,
-) -> Outcome {
+/// Returns whether it is made again: not where this controller leads no more.
+pub(super) fn failed(context: &Context, work: &WorkKey, error: &CallError, failures: u32) -> bool {
     if error.is_not_sent() {
-        return Outcome::Settled(None);
+        return false;
     }
     if failures > 0 {
         tracing::debug!(record = %work, %error, failures, "a call about its Pod failed again");
-        return Outcome::Again;
+        return true;
     }
     tracing::warn!(record = %work, %error, "a call about its Pod failed; trying again");
     if matches!(error, CallError::Kube(kube::Error::Api(_))) {
@@ -102,7 +97,7 @@ pub(super) fn failed(
             .events
             .warning(about(context, work), &name, "RunPod", note);
     }
-    Outcome::Again
+    true
 }
 
 /// What came of making a Pod.

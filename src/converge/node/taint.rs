@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::CELL_MISSING_TAINT;
+use super::{CELL_MISSING_TAINT, Taint, TaintEffect};
 
 /// What is to be done to a Node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +25,26 @@ pub fn decide(lost: bool, tainted: bool) -> Option<Step> {
     }
 }
 
+/// How many Nodes may be tainted at once, of so many that Cells are: one, or a third. Where more Cells seem lost it is
+/// more likely that the judge is wrong, and with the taint every Pod of these nodes would have to go.
+pub fn limit(nodes: usize) -> usize {
+    (nodes / 3).max(1)
+}
+
 /// Whether a Node with these taints has ours.
 pub fn is_tainted(taints: &[Value]) -> bool {
     position(taints).is_some()
 }
 
 fn position(taints: &[Value]) -> Option<usize> {
-    taints
-        .iter()
-        .position(|taint| taint["key"] == CELL_MISSING_TAINT && taint["effect"] == "NoExecute")
+    let text = |taint: &Value, field: &str| taint[field].as_str().unwrap_or_default().to_owned();
+    taints.iter().position(|taint| {
+        let effect = TaintEffect::of(&text(taint, "effect"));
+        effect.is_some_and(|effect| {
+            let (key, value) = (text(taint, "key"), text(taint, "value"));
+            Taint { key, value, effect }.is_ours()
+        })
+    })
 }
 
 /// The JSON patch of a Node that has the resourceVersion `version` and these taints; `None` when there is nothing to
@@ -68,6 +79,14 @@ mod tests {
         assert_eq!(decide(true, false), Some(Step::Add));
         assert_eq!(decide(false, true), Some(Step::Remove));
         assert_eq!((decide(true, true), decide(false, false)), (None, None));
+    }
+
+    #[test]
+    fn one_may_be_tainted_and_at_most_a_third_of_all() {
+        let expected = [(1, 1), (2, 1), (5, 1), (6, 2), (8, 2), (9, 3), (1000, 333)];
+        for (nodes, tainted) in expected {
+            assert_eq!(limit(nodes), tainted, "{nodes} nodes");
+        }
     }
 
     #[test]

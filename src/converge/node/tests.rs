@@ -180,6 +180,9 @@ fn each_way_to_tolerate_a_taint() {
 fn our_own_taint_keeps_nothing_of_ours_away() {
     let node = node(&[], &[(CELL_MISSING_TAINT, "", TaintEffect::NoExecute)]);
     assert_eq!(told(&NodeNeeds::default(), &node), "fits");
+    // With another effect it is somebody else's.
+    let theirs = self::node(&[], &[(CELL_MISSING_TAINT, "", TaintEffect::NoSchedule)]);
+    assert_ne!(told(&NodeNeeds::default(), &theirs), "fits");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::converge::demand::Demand;
 use crate::converge::life::{self, Life};
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::{Ask, Auction, Bidder, Ground, Knobs, Room, Work, says_the_same};
-use crate::converge::world::{CellRecord, Key, Load, World};
+use crate::converge::world::{CellRecord, Foreign, Key, Load, World};
 
 use super::{Plan, lrps, tasks};
 
@@ -125,18 +125,22 @@ fn bidders(world: &World) -> (Vec<Bidder<'_>>, i64) {
             starting += i64::from(load.starting);
         }
         if life == Life::Alive && !cell.version.deleting {
-            bidders.push(bidder(world, index, name, cell, load));
+            let node = cell.node.as_ref().map(|node| world.foreign(&node.name));
+            let foreign = node.unwrap_or_default();
+            bidders.push(bidder(world, index, name, cell, load, foreign));
         }
     }
     (bidders, starting)
 }
 
-fn bidder<'a>(
+/// A Cell with what is charged to it, and what is taken of its node beside that.
+pub(super) fn bidder<'a>(
     world: &'a World,
     index: usize,
     name: &'a str,
     cell: &'a CellRecord,
     load: &Load,
+    foreign: Foreign,
 ) -> Bidder<'a> {
     let node = cell.node.as_ref().map(|node| Ground {
         name: &node.name,
@@ -154,12 +158,11 @@ fn bidder<'a>(
         tasks,
     };
     if let Some(Ground {
-        name,
         record: Some(record),
         ..
     }) = node
     {
-        room = room.on_node(record, world.foreign(name));
+        room = room.on_node(record, foreign);
     }
     Bidder {
         name,
@@ -169,7 +172,8 @@ fn bidder<'a>(
         executor: cell.executor,
         required_tags: &cell.required_tags,
         optional_tags: &cell.optional_tags,
-        cordoned: cell.unschedulable,
+        // Its rep may have begun anew and not said yet that it drains.
+        cordoned: cell.unschedulable || cell.evacuate,
         node,
         room,
     }

@@ -11,6 +11,7 @@ use crate::converge::placement::Work;
 use crate::converge::world::{Key, Lrp, Version, World};
 
 use super::batch::Wanted;
+use super::homes::Homes;
 use super::{LrpChange, Plan, Write};
 
 /// Index *sets* are compared, not counts: with 3 desired and {0, 1, 5} there, 2 is made and 5 removed.
@@ -37,21 +38,42 @@ pub(super) fn missing_indices(world: &World, key: &Key, wanted: &mut Vec<Wanted>
     }
 }
 
+/// What the plan has so far.
+pub(super) struct Found<'a> {
+    pub(super) plan: &'a mut Plan,
+    pub(super) wanted: &'a mut Vec<Wanted>,
+    pub(super) homes: &'a mut Homes,
+}
+
 pub(super) fn decide(
     world: &mut World,
     key: &Key,
     now: Timestamp,
     new_guid: &mut dyn FnMut() -> String,
-    plan: &mut Plan,
-    wanted: &mut Vec<Wanted>,
+    found: &mut Found<'_>,
 ) {
+    let Found {
+        plan,
+        wanted,
+        homes,
+    } = found;
     if world.lrp_in_flight(key) {
         return;
     }
     let Some(lrp) = world.lrp(key) else { return };
     let process = Key::new(&*key.namespace, &*lrp.process);
     let desired = world.desired(&process);
-    let act = lrp::decide(lrp, desired, &|cell, epoch| world.life(cell, epoch), now);
+    let mut act = lrp::decide(lrp, desired, &|cell, epoch| world.life(cell, epoch), now);
+    if let lrp::Act::RestartHere { .. } = act
+        && let Some(cell) = &lrp.status.cell_name
+        && let Some(Ok(demand)) = desired.map(|desired| &desired.demand)
+        && !homes.take_back(world, cell, demand)
+    {
+        act = lrp::Act::Place {
+            reason: StartReason::MissingInstance,
+            keep: Keep::Nothing,
+        };
+    }
     note_unknown_cells(world, &lrp.status, plan);
     let (verb, change) = match act {
         lrp::Act::Wait(until) => return plan.wait(until),

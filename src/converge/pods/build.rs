@@ -14,6 +14,9 @@ const MAX_NAME: usize = 63;
 /// So much of the guid is in a Pod's name.
 const GUID_IN_NAME: usize = 8;
 
+/// A Pod is kept off so many nodes at most, lest it grows with the cluster.
+const MAX_KEPT_OFF: usize = 64;
+
 /// For whom a Pod is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound<'a> {
@@ -44,7 +47,10 @@ pub enum Place<'a> {
         node: &'a str,
     },
     /// Where the scheduler of the template puts it.
-    Scheduled,
+    Scheduled {
+        /// Nodes of Cells that take no work now.
+        closed: &'a [String],
+    },
 }
 
 /// What runs in a Pod.
@@ -98,18 +104,24 @@ pub fn pod(template: &RawTemplate, bound: &Bound<'_>) -> Result<(ObjectMeta, Val
     };
     // Whether and when it starts again is for Diego's crash policy to say.
     spec.insert("restartPolicy".into(), json!("Never"));
-    tolerate_our_taint(&mut spec);
     let mut labels = meta.labels.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
     labels.insert(LABEL_GUID.into(), bound.guid.into());
     match bound.place {
         Place::Cell { cell, epoch, node } => {
             spec.insert("nodeName".into(), json!(node));
+            tolerate_our_taint(&mut spec);
             labels.insert(LABEL_CELL.into(), cell.into());
             annotations.insert(ANNOTATION_EPOCH.into(), epoch.to_string());
         }
-        Place::Scheduled => {
-            spec.remove("nodeName");
+        Place::Scheduled { closed } => {
+            let asked = spec.remove("nodeName");
+            if let Some(Value::String(node)) = asked.filter(|node| *node != "") {
+                return Err(format!(
+                    "spec.template.spec.nodeName: {node:?} can't be together with schedulerName, since a scheduler does not look at Pods that have a node: remove one of the two"
+                ));
+            }
+            keep_off(&mut spec, closed)?;
             labels.remove(LABEL_CELL);
             annotations.remove(ANNOTATION_EPOCH);
         }
@@ -158,6 +170,49 @@ fn tolerate_our_taint(spec: &mut Map<String, Value>) {
             spec.insert("tolerations".into(), json!([ours]));
         }
     }
+}
+
+/// Requires that a scheduler chooses none of these nodes, beside what the template requires. Each of the terms there is
+/// enough by itself, so each is told so.
+fn keep_off(spec: &mut Map<String, Value>, nodes: &[String]) -> Result<(), String> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    // A requirement on a field takes one value.
+    let off = nodes.iter().take(MAX_KEPT_OFF);
+    let off =
+        off.map(|node| json!({ "key": "metadata.name", "operator": "NotIn", "values": [node] }));
+    let off: Vec<Value> = off.collect();
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let mut place = Some(spec);
+    for field in ["affinity", "nodeAffinity", required] {
+        let of = place.and_then(|map| {
+            let value = map.entry(field).or_insert(Value::Null);
+            if value.is_null() {
+                *value = json!({});
+            }
+            value.as_object_mut()
+        });
+        place = of;
+    }
+    let terms = place.map(|map| {
+        map.entry("nodeSelectorTerms")
+            .or_insert_with(|| json!([{ "matchFields": [] }]))
+    });
+    let Some(terms) = terms.and_then(Value::as_array_mut) else {
+        return Err(format!(
+            "spec.template.spec.affinity.nodeAffinity.{required}: must be an object with a list nodeSelectorTerms"
+        ));
+    };
+    // An empty term matches no node, and stays so.
+    let terms = terms.iter_mut().filter_map(Value::as_object_mut);
+    for term in terms.filter(|term| !term.is_empty()) {
+        match term.get_mut("matchFields") {
+            Some(Value::Array(fields)) => fields.extend(off.iter().cloned()),
+            Some(_) | None => drop(term.insert("matchFields".into(), json!(off))),
+        }
+    }
+    Ok(())
 }
 
 /// A result is the termination message of one container; the file is where the kubelet reads it from.

@@ -6,10 +6,10 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::PodRecord;
 use super::scheduled::SHORT_PAUSE;
 use super::state::{End, Seen, StartLimit, observe};
 use super::step::{DeleteWhy, Facts, Local, Record, Step};
+use super::{PodRecord, WorkKind};
 use crate::api::{ActualLRPState, TaskState};
 use crate::converge::harmony::{self, ContainerState, LrpRecord, Mode};
 use crate::converge::life::Life;
@@ -97,8 +97,7 @@ impl Facts<'_> {
         let recorded = self.recorded(guid);
         // The Pod of a record that had this name before: the record in hand is none of its business.
         let retired = pod.is_some_and(|pod| Some(pod.owner.as_str()) != self.uid());
-        let node = pod.and_then(|pod| pod.node.as_deref());
-        let found = node.and_then(|node| (self.cell_of)(node));
+        let found;
         let place = match (&recorded, pod) {
             (Some((cell, epoch)), _) => Some((cell.as_str(), *epoch)),
             (None, Some(pod)) if self.is_sought(pod) => return self.follow(pod),
@@ -106,9 +105,12 @@ impl Facts<'_> {
             (None, Some(pod)) => match &pod.cell {
                 Some(cell) => Some((cell.as_str(), pod.epoch)),
                 // A scheduler bound it: then nothing but its node says where it is.
-                None => found
-                    .as_ref()
-                    .map(|(cell, epoch)| (cell.as_str(), Some(*epoch))),
+                None => {
+                    found = pod.node.as_deref().and_then(self.cell_of);
+                    found
+                        .as_ref()
+                        .map(|(cell, epoch)| (cell.as_str(), Some(*epoch)))
+                }
             },
             (None, None) if self.scheduler_sought().is_some() => return Step::Wait(None),
             (None, None) => None,
@@ -136,13 +138,20 @@ impl Facts<'_> {
             Record::Task(task) => view_is_open(task),
             Record::Lrp(_) | Record::None => true,
         };
+        let forged = pod
+            .and_then(|pod| pod.node.as_deref())
+            .is_some_and(|node| (self.is_elsewhere)(cell, node));
         match one.life {
+            // It is not where it says, and so none that was made for this Cell.
+            Life::Alive | Life::Draining if forged => {
+                self.dispose(guid, pod, false, DeleteWhy::NotAssigned)
+            }
             Life::Alive | Life::Draining => match self.record {
                 Record::Lrp(lrp) => self.lrp(&one, Some(lrp).filter(|_| !retired)),
                 Record::Task(task) => self.task(&one, Some(task).filter(|_| !retired)),
                 Record::None => match self.work.kind {
-                    super::WorkKind::Lrp => self.lrp(&one, None),
-                    super::WorkKind::Task => self.task(&one, None),
+                    WorkKind::Lrp => self.lrp(&one, None),
+                    WorkKind::Task => self.task(&one, None),
                 },
             },
             // Its end is the plan's to decide, and the record tells it.
@@ -154,8 +163,10 @@ impl Facts<'_> {
             Life::Lost | Life::Superseded { .. } => {
                 self.dispose(guid, pod, true, DeleteWhy::LostCell)
             }
-            // A finished Task's Pod stays for its reader.
-            Life::Left | Life::Unknown if named => Step::Wait(None),
+            // A finished Task's Pod stays for its reader, once nothing of it runs.
+            Life::Left | Life::Unknown if named && pod.is_none_or(|pod| pod.phase.is_over()) => {
+                Step::Wait(None)
+            }
             Life::Left | Life::Unknown => self.dispose(guid, pod, false, DeleteWhy::NotAssigned),
         }
     }
@@ -262,6 +273,10 @@ impl Facts<'_> {
     /// Nothing of it runs, or nothing that anybody wants.
     pub(super) fn finish(&self, one: &One<'_>) -> Step {
         match (one.pod, one.local) {
+            // A Task's outcome is in its Pod alone, until its record has it.
+            (Some(pod), _) if pod.work.kind == WorkKind::Task && !one.named => {
+                self.dispose(one.guid, one.pod, false, DeleteWhy::Ended)
+            }
             (Some(_), _) => self.remove(one.guid, one.pod, false, DeleteWhy::Ended),
             (None, Some(_)) => Step::Forget(one.guid.to_owned()),
             (None, None) => Step::Wait(None),

@@ -2,10 +2,12 @@
 //!
 //! A plain synchronous value: the watch and the answers of calls feed it, and an older version never replaces a newer one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
+use super::read::revision;
 use super::scheduled::SLOT;
 use super::{Local, PodRecord, WorkKey};
 use crate::converge::world::Key;
@@ -27,7 +29,8 @@ pub struct PodIndex {
     of_work: HashMap<WorkKey, BTreeSet<Key>>,
     of_cell: HashMap<String, BTreeSet<Key>>,
     local: HashMap<WorkKey, BTreeMap<String, Local>>,
-    buried: HashSet<String>,
+    /// Up to which version what is heard of a Pod that is gone, or not ours any more, is no news.
+    buried: HashMap<String, u64>,
     burials: VecDeque<String>,
     relist: u64,
 }
@@ -35,7 +38,8 @@ pub struct PodIndex {
 impl PodIndex {
     /// Enters a Pod as it is stored. Returns whether it was news.
     pub fn put(&mut self, pod: PodRecord) -> bool {
-        if self.buried.contains(&pod.uid) {
+        let buried = self.buried.get(&pod.uid);
+        if buried.is_some_and(|version| pod.revision <= *version) {
             return false;
         }
         if let Some(known) = self.pods.get_mut(&pod.key) {
@@ -59,9 +63,40 @@ impl PodIndex {
         true
     }
 
-    /// This very Pod is gone. Returns the record it ran, if it was known.
+    /// Enters a Pod as it is stored, or drops it where it is none of ours any more. Returns the record it concerns, if
+    /// that was news.
+    pub fn enter(&mut self, pod: &Pod) -> Option<WorkKey> {
+        match PodRecord::read(pod) {
+            Some(record) => {
+                let work = record.work.clone();
+                self.put(record).then_some(work)
+            }
+            None => self.leave(pod),
+        }
+    }
+
+    /// A Pod is gone from what is watched: deleted, or its label was taken away and may come back.
+    pub fn leave(&mut self, pod: &Pod) -> Option<WorkKey> {
+        let meta = &pod.metadata;
+        let key = Key::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        );
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        self.take_out(&key, uid, revision(meta))
+    }
+
+    /// This very Pod is gone for ever. Returns the record it ran, if it was known.
     pub fn remove(&mut self, key: &Key, uid: &str) -> Option<WorkKey> {
-        self.bury(uid);
+        self.take_out(key, uid, u64::MAX)
+    }
+
+    fn take_out(&mut self, key: &Key, uid: &str, version: u64) -> Option<WorkKey> {
+        let known = self.pods.get(key);
+        if known.is_some_and(|known| known.pod.uid == uid && known.pod.revision > version) {
+            return None;
+        }
+        self.bury(uid, version);
         let known = self.pods.get(key).filter(|known| known.pod.uid == uid)?;
         let work = known.pod.work.clone();
         self.drop_entry(key);
@@ -106,13 +141,16 @@ impl PodIndex {
             .collect()
     }
 
-    /// All records that have Pods, or for which something is held.
-    pub fn works(&self) -> BTreeSet<WorkKey> {
-        self.of_work
-            .keys()
-            .chain(self.local.keys())
-            .cloned()
-            .collect()
+    /// The Cells that have Pods.
+    pub fn cells(&self) -> Vec<String> {
+        self.of_cell.keys().cloned().collect()
+    }
+
+    /// The records that have Pods which bear no Cell's name, or for which something is held.
+    pub fn off_cells(&self) -> BTreeSet<WorkKey> {
+        let loose = self.pods.values().filter(|known| known.pod.cell.is_none());
+        let loose = loose.map(|known| &known.pod.work);
+        loose.chain(self.local.keys()).cloned().collect()
     }
 
     /// What is held of a record's instances that have no Pod.
@@ -168,9 +206,13 @@ impl PodIndex {
         }
     }
 
-    fn bury(&mut self, uid: &str) {
-        if self.buried.insert(uid.to_owned()) {
-            self.burials.push_back(uid.to_owned());
+    fn bury(&mut self, uid: &str, version: u64) {
+        match self.buried.get_mut(uid) {
+            Some(known) => *known = version.max(*known),
+            None => {
+                self.buried.insert(uid.to_owned(), version);
+                self.burials.push_back(uid.to_owned());
+            }
         }
         if self.burials.len() > BURIED
             && let Some(oldest) = self.burials.pop_front()

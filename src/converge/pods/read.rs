@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     ANNOTATION_EPOCH, ContainerRecord, ContainerStage, Deleting, LABEL_CELL, LABEL_GUID, Phase,
-    PodRecord, WorkKey, WorkKind,
+    PodRecord, WorkKey, WorkKind, build,
 };
 use crate::api::{GROUP, PortMapping};
 use crate::converge::world::Key;
@@ -21,11 +21,15 @@ const MAX_MESSAGE: usize = 1024;
 const MAX_RESULT: usize = 10_240;
 
 impl PodRecord {
-    /// Reads a Pod. `None` for one that is not ours: without our label, or not controlled by an ActualLRP or a Task.
+    /// Reads a Pod. `None` for one that is not ours: without our label, not controlled by an ActualLRP or a Task, or not
+    /// of the name that the Pod of this run has, of which there can be no two.
     pub fn read(pod: &Pod) -> Option<PodRecord> {
         let meta = &pod.metadata;
         let guid = label(meta, LABEL_GUID)?;
         let (owner, kind) = owner(meta)?;
+        if meta.name.as_deref() != Some(&*build::name(&owner.name, guid)) {
+            return None;
+        }
         let namespace = meta.namespace.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
         let status = pod.status.clone().unwrap_or_default();
@@ -42,11 +46,7 @@ impl PodRecord {
         Some(PodRecord {
             key: Key::new(&*namespace, meta.name.clone().unwrap_or_default()),
             uid: meta.uid.clone().unwrap_or_default(),
-            revision: meta
-                .resource_version
-                .as_deref()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_default(),
+            revision: revision(meta),
             work: WorkKey {
                 kind,
                 key: Key::new(namespace, &*owner.name),
@@ -100,12 +100,23 @@ pub fn result_container(meta: &ObjectMeta, spec: &PodSpec) -> String {
     named.cloned().or_else(first).unwrap_or_default()
 }
 
+pub(super) fn revision(meta: &ObjectMeta) -> u64 {
+    let text = meta.resource_version.as_deref();
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Whether this uid is that of the record which controls a Pod, whatever its labels say.
+pub fn is_controlled_by(pod: &Pod, uid: &str) -> bool {
+    owner(&pod.metadata).is_some_and(|(owner, _)| owner.uid == uid)
+}
+
 fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     let value = meta.labels.as_ref()?.get(name)?;
     Some(value.as_str()).filter(|value| !value.is_empty())
 }
 
-fn owner(meta: &ObjectMeta) -> Option<(&OwnerReference, WorkKind)> {
+/// The record of ours that owns a Pod.
+pub fn owner(meta: &ObjectMeta) -> Option<(&OwnerReference, WorkKind)> {
     let mut owners = meta.owner_references.iter().flatten();
     let owner = owners.find(|owner| owner.controller == Some(true))?;
     let group = owner.api_version.split('/').next();

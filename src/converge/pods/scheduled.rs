@@ -10,6 +10,7 @@ use crate::converge::harmony::ContainerState;
 use crate::converge::life::Life;
 use crate::converge::lrp::transition::{Instance, Keep, Verb as LrpVerb};
 use crate::converge::lrp::{StartReason, rejected_until};
+use crate::converge::task::FailureKind;
 use crate::converge::task::transition::Verb as TaskVerb;
 
 /// What is held of the slot itself stands under this guid.
@@ -23,6 +24,20 @@ pub(super) const SHORT_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// What is told is no longer than this, in characters.
 const MAX_WORDS: usize = 1000;
+
+/// What a Task fails with whose Pod was made and is gone before its record could follow it.
+const SPENT: &str = "its Pod is gone, and may have run";
+
+fn waiting_for(scheduler: &str) -> String {
+    format!("waiting for scheduler {scheduler:?}")
+}
+
+/// Whether two reasons to wait differ in nothing but numbers, which change with every Pod that comes and goes.
+fn same(one: &str, other: &str) -> bool {
+    let waits = |text: &str| text.starts_with("waiting for scheduler");
+    let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    one == other || waits(one) && waits(other) && words(one) == words(other)
+}
 
 impl Facts<'_> {
     /// The scheduler that the record waits for.
@@ -43,42 +58,39 @@ impl Facts<'_> {
         self.scheduler.filter(|_| waits)
     }
 
-    /// Whether a Pod is the one that the record waits for: the first that may still get a Cell.
+    /// Whether a Pod is the one that the record waits for: the first that it may follow.
     pub(super) fn is_sought(&self, pod: &PodRecord) -> bool {
+        if self.scheduler_sought().is_none() {
+            return false;
+        }
         let mut all = self.pods.iter();
-        let first = all.find(|pod| self.may_get_a_cell(pod));
-        self.scheduler_sought().is_some() && first.is_some_and(|first| first.uid == pod.uid)
+        let first = all.find(|pod| self.may_be_followed(pod));
+        first.is_some_and(|first| first.uid == pod.uid)
     }
 
-    /// Whether the record could follow a Pod: not one that it has followed before, nor to where nothing can be.
-    fn may_get_a_cell(&self, pod: &PodRecord) -> bool {
+    /// Whether the record may follow a Pod: one that it has not followed before, and that can still be an instance.
+    fn may_be_followed(&self, pod: &PodRecord) -> bool {
         if !self.is_unbound_by_us(pod) || self.is_recorded(&pod.guid) {
             return false;
         }
-        let Some((cell, epoch)) = pod.node.as_deref().and_then(self.cell_of) else {
-            return true;
-        };
-        let runs = matches!(
-            observe(pod, None, self.now).state,
-            ContainerState::Starting | ContainerState::Running
-        );
         // What a Task has run is told, however it ended.
-        let counts = runs || pod.work.kind == WorkKind::Task;
-        counts && (self.life)(&cell, Some(epoch)) == Life::Alive
+        let spent = pod.work.kind == WorkKind::Task;
+        let runs = || {
+            let state = observe(pod, None, self.now).state;
+            matches!(state, ContainerState::Starting | ContainerState::Running)
+        };
+        pod.node.is_none() || spent || runs()
     }
 
-    /// Whether a Pod of this slot has ended, or is where no Cell is alive: the next one waits a little, lest one that no
-    /// node takes is made in a hot loop.
+    /// Whether a Pod of this slot has ended: the next one waits a little, lest one that no node takes is made in a hot
+    /// loop.
     pub(super) fn wants_pause(&self, pod: &PodRecord) -> bool {
         let over = matches!(
             observe(pod, None, self.now).state,
             ContainerState::CompletedCrashed | ContainerState::CompletedShutdown
         );
-        let cell = pod.node.as_deref().and_then(self.cell_of);
-        let alive = |(cell, epoch): (String, i64)| (self.life)(&cell, Some(epoch)) == Life::Alive;
-        let lost = cell.is_some_and(|cell| !alive(cell));
         let ours = self.scheduler_sought().is_some() && self.is_unbound_by_us(pod);
-        ours && (over || lost) && pod.deleting.is_none() && !self.local.contains_key(SLOT)
+        ours && over && pod.deleting.is_none() && !self.local.contains_key(SLOT)
     }
 
     fn is_unbound_by_us(&self, pod: &PodRecord) -> bool {
@@ -88,40 +100,94 @@ impl Facts<'_> {
     /// Follows the Pod that the record waits for.
     pub(super) fn follow(&self, pod: &PodRecord) -> Step {
         let scheduler = self.scheduler_sought().unwrap_or_default();
-        if pod.deleting.is_some() {
-            return Step::Wait(None);
-        }
         let Some(node) = &pod.node else {
+            if pod.deleting.is_some() {
+                return Step::Wait(None);
+            }
             if pod.phase.is_over() {
                 return self.remove(&pod.guid, Some(pod), false, DeleteWhy::Ended);
             }
+            let opening = waiting_for(scheduler);
             let words = match &pod.unscheduled {
-                Some(why) => format!("waiting for scheduler {scheduler:?}: {why}"),
-                None => format!("waiting for scheduler {scheduler:?}"),
+                Some(why) => format!("{opening}: {why}"),
+                None => opening,
             };
             return self.tell(&words).unwrap_or(Step::Wait(None));
         };
-        if let Some((cell, epoch)) = (self.cell_of)(node) {
-            let guid = pod.guid.clone();
-            return self.place(Ok(Instance { cell, epoch, guid }));
+        let cell = (self.cell_of)(node);
+        let life = cell
+            .as_ref()
+            .map(|(cell, epoch)| (self.life)(cell, Some(*epoch)));
+        let task = pod.work.kind == WorkKind::Task;
+        let why = match (life, cell) {
+            (Some(Life::Alive), Some((cell, epoch))) => {
+                let guid = pod.guid.clone();
+                return self.placed(Instance { cell, epoch, guid });
+            }
+            // It runs to its end there.
+            (Some(Life::Draining), Some((cell, epoch))) if task => {
+                let guid = pod.guid.clone();
+                return self.placed(Instance { cell, epoch, guid });
+            }
+            (Some(_), Some(_)) => "whose Cell takes no work: it is lost or being emptied",
+            (None, _) | (_, None) => "which is no Cell: run a rep there or keep its Pods away",
+        };
+        let words = format!("scheduler {scheduler:?} chose node {node}, {why}");
+        if task {
+            return self.fail(words);
         }
         if let Some(Local::Paused(_)) = self.local.get(SLOT) {
-            let words = format!(
-                "scheduler {scheduler:?} chose node {node}, which is no Cell: run a rep there or keep its Pods away"
-            );
-            let delete = self.remove(&pod.guid, Some(pod), false, DeleteWhy::NotAssigned);
+            let (force, reason) = match life {
+                Some(Life::Lost) => (true, DeleteWhy::LostCell),
+                _ => (false, DeleteWhy::NotAssigned),
+            };
+            let delete = self.remove(&pod.guid, Some(pod), force, reason);
             return self.tell(&words).unwrap_or(delete);
         }
         self.pause(LONG_PAUSE)
+    }
+
+    /// The run of a Task is spent when its Pod is bound: with that it is Running, and never Pending on a Cell.
+    fn placed(&self, instance: Instance) -> Step {
+        match self.work.kind {
+            WorkKind::Lrp => self.place(Ok(instance)),
+            WorkKind::Task => Step::Task {
+                done: "placed by its scheduler",
+                verb: TaskVerb::Start { instance },
+                end: None,
+            },
+        }
+    }
+
+    /// A Task whose Pod is gone, or was never seen to be bound: it may have run. `guid` is that of its Pod.
+    pub(super) fn fail_spent(&self, guid: &str) -> Step {
+        if !self.fresh.pods.contains(guid) {
+            return Step::ReadPod(guid.to_owned());
+        }
+        self.fail(SPENT.into())
+    }
+
+    fn fail(&self, reason: String) -> Step {
+        Step::Task {
+            done: "failed",
+            verb: TaskVerb::Fail {
+                kind: FailureKind::CellMissing,
+                reason,
+            },
+            end: None,
+        }
     }
 
     /// What to do where there is no such Pod.
     pub(super) fn ask_scheduler(&self) -> Step {
         let open = |pod: &&PodRecord| {
             let unbound = self.is_unbound_by_us(pod) && pod.node.is_none();
-            unbound || self.may_get_a_cell(pod)
+            unbound || self.may_be_followed(pod)
         };
-        if self.scheduler_sought().is_none() || self.pods.iter().any(open) {
+        let Some(scheduler) = self.scheduler_sought() else {
+            return Step::Wait(None);
+        };
+        if self.pods.iter().any(open) {
             return Step::Wait(None);
         }
         let has_pod = |guid: &String| self.pods.iter().any(|pod| pod.guid == *guid);
@@ -135,13 +201,32 @@ impl Facts<'_> {
             }
             (Some(Local::Paused(until)), _) if self.now < *until => Step::Wait(Some(*until)),
             (Some(_), _) => Step::Forget(SLOT.into()),
-            (None, Some((guid, Local::SetAside))) => Step::CreateUnbound(guid.clone()),
+            (None, Some((guid, Local::SetAside))) => {
+                // A Task's record says that there is a Pod before there is one: that is made once.
+                let first = Some(waiting_for(scheduler)).filter(|_| self.is_task());
+                let tell = first.filter(|_| !self.may_be_spent(scheduler));
+                let tell = tell.and_then(|words| self.tell(&words));
+                tell.unwrap_or(Step::CreateUnbound(guid.clone()))
+            }
             (None, Some((_, Local::Refused(_) | Local::Paused(_)))) => self.pause(LONG_PAUSE),
             (None, None) => match self.rejected_until().filter(|due| self.now < *due) {
                 Some(due) => Step::Wait(Some(due)),
+                None if self.is_task() && self.may_be_spent(scheduler) => {
+                    self.fail_spent(self.new_guid)
+                }
                 None => Step::SetAside(self.new_guid.to_owned()),
             },
         }
+    }
+
+    fn is_task(&self) -> bool {
+        self.work.kind == WorkKind::Task
+    }
+
+    /// Whether the record says that its Pod was made.
+    fn may_be_spent(&self, scheduler: &str) -> bool {
+        let told = self.told().unwrap_or_default();
+        told.starts_with(&waiting_for(scheduler))
     }
 
     pub(super) fn pause(&self, pause: SignedDuration) -> Step {
@@ -149,15 +234,22 @@ impl Facts<'_> {
         Step::Pause(until.unwrap_or(Timestamp::MAX))
     }
 
-    /// Writes why it waits, unless the record has it already.
+    /// Writes why it waits, unless the record has it already, but for its numbers.
     fn tell(&self, words: &str) -> Option<Step> {
         let words: String = words.chars().take(MAX_WORDS).collect();
-        let told = match self.record {
-            Record::None => return None,
+        if matches!(self.record, Record::None) {
+            return None;
+        }
+        let known = self.told().is_some_and(|told| same(told, &words));
+        (!known).then(|| self.place(Err(words)))
+    }
+
+    fn told(&self) -> Option<&str> {
+        match self.record {
+            Record::None => None,
             Record::Lrp(lrp) => lrp.status.placement_error.as_deref(),
             Record::Task(task) => task.status.rejection_reason.as_deref(),
-        };
-        (told != Some(&*words)).then(|| self.place(Err(words)))
+        }
     }
 
     fn place(&self, place: Result<Instance, String>) -> Step {

@@ -62,6 +62,8 @@ pub struct Facts<'a> {
     pub scheduler: Option<&'a str>,
     /// The Cell that a node is, and its epoch now.
     pub cell_of: &'a dyn Fn(&str) -> Option<(String, i64)>,
+    /// Whether this Cell is another node than that one.
+    pub is_elsewhere: &'a dyn Fn(&str, &str) -> bool,
     /// The guid of the next run, where a scheduler places it.
     pub new_guid: &'a str,
     /// What was read just now.

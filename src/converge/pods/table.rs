@@ -71,6 +71,10 @@ impl Facts<'_> {
             Some(task) => view::task(&task.status, task.cancelled, one.cell, one.guid),
         };
         let cancelled = record == TaskView::CancelledMine;
+        if record == TaskView::PendingMine && one.pod.is_none() && self.scheduler.is_some() {
+            // It was placed where its Pod was bound: that was its run.
+            return self.fail_spent(one.guid);
+        }
         let seen = one.observe(None, self.now);
         let mut action = harmony::task(record, seen.state, one.mode());
         let refused = one.local.filter(|_| one.pod.is_none());

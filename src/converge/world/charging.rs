@@ -41,6 +41,7 @@ impl World {
                 seen: self.relist,
             },
         );
+        self.review_pods(|| WorkKey::lrp(key.clone()));
     }
 
     /// Takes an ActualLRP off the Cells it takes room on. Returns whether it was starting.
@@ -76,6 +77,7 @@ impl World {
         self.starts_ended += u64::from(self.uncharge_lrp(key));
         self.waiting.remove(&Waiting::Lrp(key.clone()));
         let entry = self.lrps.remove(key)?;
+        self.review_pods(|| WorkKey::lrp(key.clone()));
         self.touch(WorkKey::lrp(key.clone()));
         let process = Key::new(&*key.namespace, &*entry.record.process);
         if let Some(slots) = self.slots.get_mut(&process) {
@@ -120,12 +122,14 @@ impl World {
                 seen: self.relist,
             },
         );
+        self.review_pods(|| WorkKey::task(key.clone()));
     }
 
     pub(super) fn drop_task(&mut self, key: &Key) {
         let Some(entry) = self.tasks.remove(key) else {
             return;
         };
+        self.review_pods(|| WorkKey::task(key.clone()));
         self.waiting.remove(&Waiting::Task(key.clone()));
         self.touch(WorkKey::task(key.clone()));
         for charge in &entry.charges {

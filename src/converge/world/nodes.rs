@@ -1,20 +1,28 @@
-//! The nodes that Cells are, and what Pods of others take of them.
+//! The nodes that Cells are, and what is taken of them beside the charges of the records.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::{CellState, template::Resources};
 use crate::converge::node::{CellNode, NodeRecord, Standing};
 
+use super::own_pods::OwnPods;
 use super::{CellRecord, World};
 
-/// What Pods that are not ours take of one node.
+/// What is taken of one node beside the charges of the records: by Pods of others, and by ours as far as no record is
+/// charged for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Foreign {
     /// What they request.
     pub resources: Resources,
-    /// How many they are.
+    /// How many Pods no record is charged for.
     pub pods: i32,
+}
+
+impl Foreign {
+    fn is_nothing(&self) -> bool {
+        *self == Foreign::default()
+    }
 }
 
 /// A Pod that is not ours: there may be very many, so no more than this is kept of one.
@@ -37,6 +45,9 @@ pub(super) struct Nodes {
     pods: HashMap<u128, ForeignPod>,
     pods_listed: bool,
     taken: HashMap<Arc<str>, Foreign>,
+    pub own: OwnPods,
+    /// The Cells that are a node; more than one only by mistake.
+    cells: HashMap<String, BTreeSet<String>>,
 }
 
 /// What a change of a node means to others.
@@ -64,7 +75,7 @@ impl World {
         self.nodes.nodes.iter()
     }
 
-    /// What Pods of others take of a node.
+    /// What is taken of a node beside the charges of the records.
     pub fn foreign(&self, node: &str) -> Foreign {
         self.nodes.taken.get(node).copied().unwrap_or_default()
     }
@@ -98,7 +109,7 @@ impl World {
         };
         let cells = self.review(Some(name));
         // Labels and taints may let in what they kept out.
-        let room = grew && self.cells_on(name).next().is_some();
+        let room = grew && self.cell_of_node(name).is_some();
         NodeNews { cells, room }
     }
 
@@ -124,61 +135,98 @@ impl World {
     /// Enters a Pod of others, or what it requests now. Returns whether that frees room.
     pub fn put_foreign(&mut self, uid: u128, node: &str, resources: Resources) -> bool {
         let before = self.remove_pod(uid);
+        let booked = Foreign { resources, pods: 1 };
+        let node = self.book_on(node, booked);
+        let frees = self.frees(before, &node, booked);
+        let seen = self.relist;
+        let pod = ForeignPod {
+            node,
+            resources,
+            seen,
+        };
+        self.nodes.pods.insert(uid, pod);
+        frees
+    }
+
+    /// Removes a Pod. Returns whether that frees room on a Cell.
+    pub fn remove_foreign(&mut self, uid: u128) -> bool {
+        self.remove_pod(uid).is_some_and(|(node, booked)| {
+            !booked.is_nothing() && self.cell_of_node(&node).is_some()
+        })
+    }
+
+    /// Books what a Pod counts for on its node.
+    pub(super) fn book_on(&mut self, node: &str, booked: Foreign) -> Arc<str> {
         let node: Arc<str> = match self.nodes.taken.get_key_value(node) {
             Some((known, _)) => known.clone(),
             None => node.into(),
         };
-        let taken = self.nodes.taken.entry(node.clone()).or_default();
-        taken.pods += 1;
-        taken.resources = taken.resources.plus(resources);
-        let frees = before.is_some_and(|before| {
-            before.node != node
-                || before.resources.memory > resources.memory
-                || before.resources.disk > resources.disk
-                || before.resources.cpu > resources.cpu
-        });
-        let frees = frees && self.cells_on(&node).next().is_some();
-        let seen = self.relist;
-        self.nodes.pods.insert(
-            uid,
-            ForeignPod {
-                node,
-                resources,
-                seen,
-            },
-        );
-        frees
-    }
-
-    /// Removes a Pod of others. Returns whether that frees room on a Cell.
-    pub fn remove_foreign(&mut self, uid: u128) -> bool {
-        let Some(pod) = self.remove_pod(uid) else {
-            return false;
-        };
-        self.cells_on(&pod.node).next().is_some()
-    }
-
-    fn remove_pod(&mut self, uid: u128) -> Option<ForeignPod> {
-        let pod = self.nodes.pods.remove(&uid)?;
-        if let Some(taken) = self.nodes.taken.get_mut(&pod.node) {
-            taken.pods -= 1;
-            let less = |sum: i64, one: i64| sum.saturating_sub(one);
-            taken.resources = Resources {
-                memory: less(taken.resources.memory, pod.resources.memory),
-                disk: less(taken.resources.disk, pod.resources.disk),
-                cpu: less(taken.resources.cpu, pod.resources.cpu),
-            };
-            if taken.pods == 0 {
-                self.nodes.taken.remove(&pod.node);
-            }
+        if !booked.is_nothing() {
+            let taken = self.nodes.taken.entry(node.clone()).or_default();
+            taken.pods += booked.pods;
+            taken.resources = taken.resources.plus(booked.resources);
         }
-        Some(pod)
+        node
     }
 
-    /// All Pods of others are listed: drops what the list that began with [`World::begin_relist`] did not show.
+    /// Takes it off again.
+    pub(super) fn unbook(&mut self, node: &str, booked: Foreign) {
+        let Some(taken) = self.nodes.taken.get_mut(node) else {
+            return;
+        };
+        let less = |sum: i64, one: i64| sum.saturating_sub(one);
+        taken.pods -= booked.pods;
+        taken.resources = Resources {
+            memory: less(taken.resources.memory, booked.resources.memory),
+            disk: less(taken.resources.disk, booked.resources.disk),
+            cpu: less(taken.resources.cpu, booked.resources.cpu),
+        };
+        if taken.is_nothing() {
+            self.nodes.taken.remove(node);
+        }
+    }
+
+    /// Whether a Pod on the node of a Cell takes less than it did.
+    pub(super) fn frees(
+        &self,
+        before: Option<(Arc<str>, Foreign)>,
+        node: &Arc<str>,
+        booked: Foreign,
+    ) -> bool {
+        let less = before.is_some_and(|(former, before)| {
+            let (was, is) = (before.resources, booked.resources);
+            former != *node
+                || before.pods > booked.pods
+                || was.memory > is.memory
+                || was.disk > is.disk
+                || was.cpu > is.cpu
+        });
+        less && self.cell_of_node(node).is_some()
+    }
+
+    /// Removes a Pod of anybody. Returns its node and what it counted for there.
+    pub(super) fn remove_pod(&mut self, uid: u128) -> Option<(Arc<str>, Foreign)> {
+        let removed = match self.nodes.pods.remove(&uid) {
+            Some(ForeignPod {
+                node, resources, ..
+            }) => (node, Foreign { resources, pods: 1 }),
+            None => {
+                let pod = self.nodes.own.remove(uid)?;
+                (pod.node, pod.booked)
+            }
+        };
+        self.unbook(&removed.0, removed.1);
+        Some(removed)
+    }
+
+    /// All Pods are listed: drops what the list that began with [`World::begin_relist`] did not show.
     pub fn end_foreign_list(&mut self, since: u64) -> NodeNews {
-        let gone = self.nodes.pods.iter().filter(|(_, pod)| pod.seen < since);
-        let gone: Vec<u128> = gone.map(|(uid, _)| *uid).collect();
+        let others = self.nodes.pods.iter();
+        let others = others.filter(|(_, pod)| pod.seen < since);
+        let ours = self.nodes.own.pods.iter();
+        let ours = ours.filter(|(_, pod)| pod.seen < since);
+        let others = others.map(|(uid, _)| *uid);
+        let gone: Vec<u128> = others.chain(ours.map(|(uid, _)| *uid)).collect();
         for uid in gone {
             self.remove_pod(uid);
         }
@@ -189,14 +237,21 @@ impl World {
         }
     }
 
+    /// The Cell that is this node.
+    pub fn cell_of_node(&self, node: &str) -> Option<&str> {
+        let cells = self.nodes.cells.get(node)?;
+        cells.first().map(String::as_str)
+    }
+
     /// The Cells that are this node; more than one only by mistake.
-    pub fn cells_of_node<'a>(
-        &'a self,
-        node: &'a str,
-    ) -> impl Iterator<Item = (&'a String, &'a CellRecord)> {
-        self.cells
-            .iter()
-            .filter(move |(_, cell)| cell.node.as_ref().is_some_and(|one| one.name == node))
+    pub fn cells_of_node(&self, node: &str) -> impl Iterator<Item = (&String, &CellRecord)> {
+        let names = self.nodes.cells.get(node).into_iter().flatten();
+        names.filter_map(|name| self.cells.get_key_value(name))
+    }
+
+    /// The nodes that Cells are, whether they exist or not.
+    pub fn nodes_of_cells(&self) -> impl ExactSizeIterator<Item = &String> {
+        self.nodes.cells.keys()
     }
 
     /// Whether a Cell that is this node is lost.
@@ -205,20 +260,37 @@ impl World {
             .any(|(_, cell)| cell.status.state == Some(CellState::Missing))
     }
 
-    fn cells_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a String> {
-        self.cells_of_node(node).map(|(name, _)| name)
+    /// A Cell is another node than before.
+    pub(super) fn stands_on(&mut self, cell: &str, former: Option<&str>, now: Option<&str>) {
+        if let Some(former) = former
+            && let Some(cells) = self.nodes.cells.get_mut(former)
+        {
+            cells.remove(cell);
+            if cells.is_empty() {
+                self.nodes.cells.remove(former);
+            }
+        }
+        if let Some(now) = now {
+            let cells = self.nodes.cells.entry(now.to_owned()).or_default();
+            cells.insert(cell.to_owned());
+        }
     }
 
     /// Looks again how Cells stand, on one node or on all. Returns those for which it changed.
     fn review(&mut self, node: Option<&str>) -> Vec<String> {
         let mut changed = Vec::new();
-        for (name, cell) in &self.cells {
+        let mut look = |name: &String, cell: &CellRecord| {
             if let Some(own) = &cell.node
-                && node.is_none_or(|node| own.name == node)
                 && self.standing(&own.name) != own.standing
             {
                 changed.push((name.clone(), self.standing(&own.name)));
             }
+        };
+        match node {
+            Some(node) => self
+                .cells_of_node(node)
+                .for_each(|(name, cell)| look(name, cell)),
+            None => self.cells.iter().for_each(|(name, cell)| look(name, cell)),
         }
         for (name, standing) in &changed {
             if let Some(cell) = self.cells.get_mut(name)
@@ -233,7 +305,9 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Version;
     use super::*;
+    use crate::api::ExecutorKind;
 
     fn takes(cpu: i64) -> Resources {
         Resources {
@@ -263,6 +337,50 @@ mod tests {
         assert_eq!((foreign.pods, foreign.resources), (1, takes(1)));
         world.remove_foreign(3);
         assert!(world.nodes.taken.is_empty() && world.nodes.pods.is_empty());
+    }
+
+    fn cell(node: &str, revision: u64) -> CellRecord {
+        CellRecord {
+            version: Version {
+                uid: "u".into(),
+                revision,
+                ..Version::default()
+            },
+            generation: 1,
+            zone: "z1".into(),
+            executor: ExecutorKind::Pods,
+            node: Some(CellNode {
+                name: node.into(),
+                standing: Standing::NotRead,
+            }),
+            capacity: Resources::default(),
+            containers: 1,
+            required_tags: Vec::new(),
+            optional_tags: Vec::new(),
+            unschedulable: false,
+            evacuate: false,
+            status: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_cell_of_a_node_is_known_however_it_comes_and_goes() {
+        let mut world = World::default();
+        let of = |world: &World, node| world.cell_of_node(node).map(str::to_owned);
+        world.put_cell("a", cell("n1", 1));
+        assert_eq!(of(&world, "n1").as_deref(), Some("a"));
+        world.put_cell("a", cell("n2", 2));
+        assert_eq!(
+            (of(&world, "n1"), of(&world, "n2")),
+            (None, Some("a".into()))
+        );
+        world.put_cell("a", cell("n1", 1));
+        assert_eq!(of(&world, "n2").as_deref(), Some("a"), "older");
+        world.remove_cell("a", "u");
+        assert_eq!(of(&world, "n2"), None);
+        world.put_cell("b", cell("n1", 3));
+        world.retain_cells(&HashSet::new());
+        assert_eq!((of(&world, "n1"), world.nodes_of_cells().len()), (None, 0));
     }
 
     /// A hash table is between 7/16 and 7/8 full, and needs one byte more for each place.

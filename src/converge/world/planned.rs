@@ -43,6 +43,8 @@ impl World {
 
     /// The write on an ActualLRP has an answer: this is what is stored now (`None`: no such object).
     pub fn settle_lrp(&mut self, key: &Key, stored: Option<Lrp>) {
+        // Whoever met a write under way waits for this, also where the record names no Cell.
+        self.touch(WorkKey::lrp(key.clone()));
         let buried = self.buried.remove(&(Kind::Lrp, key.clone()));
         match stored {
             Some(record) if buried.as_ref() == Some(&record.version.uid) => {}
@@ -55,7 +57,6 @@ impl World {
                 if let Some(entry) = self.lrps.get_mut(key) {
                     entry.in_flight = false;
                 }
-                self.touch(WorkKey::lrp(key.clone()));
             }
             Some(record) => self.enter_lrp(key, record, false),
             None => {
@@ -66,6 +67,7 @@ impl World {
 
     /// The write on a Task has an answer.
     pub fn settle_task(&mut self, key: &Key, stored: Option<TaskRecord>) {
+        self.touch(WorkKey::task(key.clone()));
         let buried = self.buried.remove(&(Kind::Task, key.clone()));
         match stored {
             Some(record) if buried.as_ref() == Some(&record.version.uid) => {}
@@ -77,10 +79,43 @@ impl World {
                 if let Some(entry) = self.tasks.get_mut(key) {
                     entry.in_flight = false;
                 }
-                self.touch(WorkKey::task(key.clone()));
             }
             Some(record) => self.enter_task(key, record, false),
             None => self.drop_task(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::*;
+    use crate::api::ActualLRPState;
+
+    #[test]
+    fn the_end_of_a_write_wakes_also_where_the_record_names_no_cell() {
+        let (mut world, key) = (World::default(), Key::new("default", "web-0"));
+        let record = |revision| Lrp {
+            version: Version {
+                uid: "lrp-1".into(),
+                revision,
+                ..Version::default()
+            },
+            process: "web".into(),
+            index: 0,
+            owner: None,
+            status: ActualLRPStatus {
+                state: ActualLRPState::Crashed,
+                ..Default::default()
+            },
+        };
+        world.put_lrp(&key, record(1));
+        world.plan_lrp(&key, record(1).status);
+        world.take_touched();
+        for stored in [Some(record(2)), Some(record(1)), None] {
+            world.settle_lrp(&key, stored);
+            let touched = world.take_touched().unwrap_or_default();
+            assert!(touched.works.contains(&WorkKey::lrp(key.clone())));
         }
     }
 }

@@ -20,7 +20,13 @@ impl World {
         match self.cells.get(name) {
             Some(known) if stale(&known.version, &record.version) => false,
             _ => {
+                let node = record.node.as_ref().map(|node| node.name.clone());
                 let before = self.cells.insert(name.to_owned(), record);
+                let former = before.as_ref().and_then(|before| before.node.as_ref());
+                if former.map(|node| &node.name) != node.as_ref() {
+                    let former = former.map(|node| node.name.clone());
+                    self.stands_on(name, former.as_deref(), node.as_deref());
+                }
                 self.touch_cell_if_changed(name, before.as_ref());
                 true
             }
@@ -33,7 +39,7 @@ impl World {
             .cells
             .get(name)
             .is_some_and(|known| known.version.uid == uid);
-        matches && self.cells.remove(name).is_some()
+        matches && self.drop_cell(name)
     }
 
     /// Enters a DesiredLRP. Returns whether it was news.
@@ -159,8 +165,19 @@ impl World {
             .filter(|name| !live.contains(*name))
             .cloned()
             .collect();
-        self.cells.retain(|name, _| live.contains(name));
+        gone.iter().for_each(|name| {
+            self.drop_cell(name);
+        });
         gone
+    }
+
+    fn drop_cell(&mut self, name: &str) -> bool {
+        let Some(cell) = self.cells.remove(name) else {
+            return false;
+        };
+        let node = cell.node.map(|node| node.name);
+        self.stands_on(name, node.as_deref(), None);
+        true
     }
 
     /// Drops every DesiredLRP that is not in `live`. Returns their keys.

@@ -23,15 +23,14 @@ impl World {
             .then(|| std::mem::take(&mut self.touched))
     }
 
-    /// All records that name a Cell with executor Pods.
-    pub fn works_of_pods(&self) -> BTreeSet<WorkKey> {
+    /// The Cells with executor Pods.
+    pub fn cells_of_pods(&self) -> Vec<String> {
         let cells = self.cells.keys().filter(|cell| self.may_run_pods(cell));
-        let on_cells = cells.flat_map(|cell| self.works_on(cell));
-        on_cells.chain(self.works_of_schedulers()).collect()
+        cells.cloned().collect()
     }
 
     /// All records that wait for a scheduler of Kubernetes.
-    fn works_of_schedulers(&self) -> impl Iterator<Item = WorkKey> {
+    pub fn works_of_schedulers(&self) -> impl Iterator<Item = WorkKey> {
         self.waiting.iter().filter_map(|waiting| match waiting {
             Waiting::Lrp(key) => {
                 let lrp = self.lrp(key)?;

@@ -8,6 +8,9 @@ use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::decide::{Claim, Found};
 use super::{KeeperError, LossReason, Registration};
 
+/// A successor that was silent for such a part of its TTL is dead or hangs: it renews every third of it.
+const HEIR: f64 = 0.6;
+
 /// What a registration says of those before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Epochs {
@@ -41,9 +44,16 @@ impl<'a> Ask<'a> {
             incarnation: &self.registration.incarnation,
             proof: self.proof.then_some(self.owner),
             machine: self.machine,
+            heir: self.heir(),
             last_epoch: self.last_epoch,
             dead_epoch: self.registration.dead_epoch.get(),
         }
+    }
+
+    /// A rep that was superseded takes over again before anybody takes its silent successor for dead.
+    fn heir(&self) -> Option<(&'a str, Duration)> {
+        let ttl = Duration::from_secs(self.registration.ttl_seconds.into());
+        (self.machine && !self.proof).then(|| (self.owner, ttl.mul_f64(HEIR)))
     }
 
     /// The value to publish. `epoch` is for a store that does not count itself.
@@ -120,8 +130,9 @@ pub(super) trait Backend: Send + 'static {
     /// The endpoint whose turn it is, for the log.
     fn endpoint(&self) -> String;
 
-    /// Another connection, to the next endpoint, is used from now on.
-    fn turn(&mut self);
+    /// The store did not do what it was asked. Unless it answered over a connection that is well, another one is used from
+    /// now on, to the next endpoint.
+    fn failed(&mut self, error: &StoreError);
 
     /// One try to register: look, decide, and do it in one compare-and-swap.
     async fn attempt(&mut self, ask: &Ask<'_>) -> Result<Attempt, Failure>;
@@ -131,9 +142,6 @@ pub(super) trait Backend: Send + 'static {
 
     /// Whether the key is still there, where renewals don't tell. `None` without a clear answer.
     async fn is_there(&mut self, held: &Held, limit: Duration) -> Option<bool>;
-
-    /// The key as it is now.
-    async fn look(&mut self, ask: &Ask<'_>) -> Result<Option<Found>, StoreError>;
 
     /// Publishes another phase of the registration, if that is still ours, on one endpoint after the other.
     fn write_phase(

@@ -1,5 +1,7 @@
 //! What to do about a key that is already there: a function of what was found, and of who we are.
 
+use std::time::Duration;
+
 use super::super::PresenceValue;
 use super::backend::Epochs;
 
@@ -17,6 +19,8 @@ pub(super) struct Found {
     pub own: bool,
     /// Nobody is registered by it any more (expired, or given back) or yet. In etcd there is no such key.
     pub over: bool,
+    /// For how long it is known not to have changed. In etcd a renewal does not change the key, so nothing is known.
+    pub silent: Duration,
 }
 
 impl Found {
@@ -66,6 +70,8 @@ pub(super) struct Claim<'a> {
     pub proof: Option<&'a str>,
     /// Whether `proof` is of the machine, and any machine's mark is ours: it has booted again since.
     pub machine: bool,
+    /// What the key of our successor is marked with, and for how long it has to be silent until we take it over again.
+    pub heir: Option<(&'a str, Duration)>,
     /// The greatest epoch that is known of this Cell.
     pub last_epoch: i64,
     /// The greatest epoch under which this Cell was judged lost: nobody hears what goes on under it.
@@ -103,7 +109,11 @@ pub(super) fn decide(found: Option<&Found>, claim: Claim<'_>) -> Step {
     if found.own {
         return go_on;
     }
-    match (&found.value, claim.proof) {
+    let owner = found.value.as_ref().map(|value| value.owner.as_str());
+    let heir = claim.heir.and_then(|(successor, patience)| {
+        (found.silent >= patience && owner == Some(successor)).then_some(successor)
+    });
+    match (&found.value, claim.proof.or(heir)) {
         (Some(value), Some(owner)) if !owner.is_empty() && value.owner == owner => {
             if value.incarnation == claim.incarnation {
                 go_on
@@ -138,6 +148,7 @@ mod tests {
             count: 3,
             own: false,
             over: false,
+            silent: Duration::ZERO,
         }
     }
 
@@ -166,6 +177,7 @@ mod tests {
             incarnation: "boot-1",
             proof,
             machine: false,
+            heir: None,
             last_epoch: last,
             dead_epoch: dead,
         };
@@ -212,6 +224,7 @@ mod tests {
             incarnation: "2",
             proof,
             machine: true,
+            heir: None,
             last_epoch: 3,
             dead_epoch: 2,
         };
@@ -223,6 +236,26 @@ mod tests {
         ] {
             let found = found(owner, owner.trim_start_matches("boot-"));
             assert_eq!(decide(Some(&found), machine(proof)), expected, "{owner}");
+        }
+        // Superseded: with no proof any more, but as the heir of a successor that is silent.
+        let patience = Duration::from_secs(3);
+        for (owner, silent, dead, expected) in [
+            ("boot-2", 2, 2, Step::Wait),
+            ("boot-2", 3, 2, Step::TakeOver),
+            ("boot-2", 3, 3, Step::Replace),
+            ("boot-3", 9, 2, Step::Wait),
+            ("me", 9, 2, Step::Wait),
+        ] {
+            let found = Found {
+                silent: Duration::from_secs(silent),
+                ..found(owner, "2")
+            };
+            let claim = Claim {
+                heir: Some(("boot-2", patience)),
+                dead_epoch: dead,
+                ..machine(None)
+            };
+            assert_eq!(decide(Some(&found), claim), expected, "{owner} {silent}");
         }
         let unmarked = found("", "boot-1");
         let step = decided(Some(&unmarked), Some(""), 0, 0);

@@ -74,6 +74,7 @@ impl EtcdBackend {
                 count: kv.create_revision(),
                 own: self.leases.contains(&kv.lease()),
                 over: false,
+                silent: Duration::ZERO,
             },
             lease: kv.lease(),
             mod_revision: kv.mod_revision(),
@@ -215,7 +216,8 @@ impl Backend for EtcdBackend {
         self.config.endpoint(self.turn).to_owned()
     }
 
-    fn turn(&mut self) {
+    /// A member may answer and be of no use: the next one may do.
+    fn failed(&mut self, _error: &StoreError) {
         self.turn = self.turn.wrapping_add(1);
     }
 
@@ -252,11 +254,6 @@ impl Backend for EtcdBackend {
         let lane = self.lane.as_ref()?;
         let holds = lane.holds(&self.key, self.created, held.lease, limit);
         holds.await.ok()
-    }
-
-    async fn look(&mut self, _ask: &Ask<'_>) -> Result<Option<Found>, StoreError> {
-        let (_, seen, _) = self.read().await?;
-        Ok(seen.map(|seen| seen.found))
     }
 
     fn write_phase(
@@ -317,8 +314,8 @@ impl Backend for EtcdBackend {
                     self.leases.pop();
                 }
                 Err(_) if Instant::now() >= until => return false,
-                Err(_) => {
-                    self.turn();
+                Err(error) => {
+                    self.failed(&error);
                     tokio::time::sleep(RETRY_MIN).await;
                 }
             }

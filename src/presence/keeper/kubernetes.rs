@@ -25,6 +25,9 @@ use super::decide::{Found, Step, decide, epoch_base};
 use super::{KeeperError, LossReason, RETRY_MIN};
 use lease::{is_of, is_released, says, unless_changed};
 
+/// After so many errors in a row of a server itself another connection is made.
+const TROUBLED: u32 = 3;
+
 /// One exchange beside the renewals.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ pub(super) struct LeaseBackend {
     uid: Option<String>,
     /// Another's Lease, and since when it has not changed.
     watched: Option<(Sighting, Instant)>,
+    /// How often in a row the server answered that it can't.
+    troubled: u32,
 }
 
 impl LeaseBackend {
@@ -48,6 +53,7 @@ impl LeaseBackend {
             leases: None,
             uid: None,
             watched: None,
+            troubled: 0,
         }
     }
 
@@ -73,9 +79,11 @@ impl LeaseBackend {
                 count: 0,
                 own,
                 over: true,
+                silent: Duration::ZERO,
             };
         };
-        let silent = self.is_silent(&seen);
+        let unchanged = self.unchanged(&seen);
+        let silent = unchanged >= seen.ttl();
         let count = seen.last_count();
         let (value, over) = match seen.said {
             Said::Nothing => (None, true),
@@ -91,16 +99,17 @@ impl LeaseBackend {
             count,
             own,
             over,
+            silent: unchanged,
         }
     }
 
-    /// Whether the Lease has not changed for its TTL, as far as this keeper has seen.
-    fn is_silent(&mut self, seen: &Sighting) -> bool {
+    /// For how long the Lease has not changed, as far as this keeper has seen.
+    fn unchanged(&mut self, seen: &Sighting) -> Duration {
         match &self.watched {
-            Some((known, since)) if known == seen => since.elapsed() >= seen.ttl(),
+            Some((known, since)) if known == seen => since.elapsed(),
             Some(_) | None => {
                 self.watched = Some((seen.clone(), Instant::now()));
-                false
+                Duration::ZERO
             }
         }
     }
@@ -190,10 +199,17 @@ impl Backend for LeaseBackend {
         self.config.endpoint()
     }
 
-    /// A store that was away gives every holder its full TTL again.
-    fn turn(&mut self) {
-        self.leases = None;
+    fn failed(&mut self, error: &StoreError) {
+        // A store that was away gives every holder its full TTL again.
         self.watched = None;
+        self.troubled = match error.status() {
+            Some(status) if status.code >= 500 => self.troubled + 1,
+            Some(_) | None => 0,
+        };
+        // A connection that brings answers is kept. Where there are several servers, this one may be the only one that can't.
+        if error.status().is_none() || self.troubled >= TROUBLED {
+            (self.leases, self.troubled) = (None, 0);
+        }
     }
 
     async fn attempt(&mut self, ask: &Ask<'_>) -> Result<Attempt, Failure> {
@@ -239,7 +255,10 @@ impl Backend for LeaseBackend {
 
     async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError> {
         match self.patch(held, limit).await {
-            Ok(Some(lease)) if says(&lease, held) => Ok(Answer::Renewed),
+            Ok(Some(lease)) if says(&lease, held) => {
+                self.troubled = 0;
+                Ok(Answer::Renewed)
+            }
             Ok(_) => Ok(Answer::Gone(LossReason::KeyGone)),
             // A test of the patch failed, or others write all the time: look which.
             Err(StoreError::Kubernetes(kube::Error::Api(status)))
@@ -261,11 +280,6 @@ impl Backend for LeaseBackend {
         None
     }
 
-    async fn look(&mut self, ask: &Ask<'_>) -> Result<Option<Found>, StoreError> {
-        let lease = self.get().await?;
-        Ok(lease.map(|lease| self.found(&lease, ask)))
-    }
-
     fn write_phase(
         &self,
         held: &Held,
@@ -278,6 +292,7 @@ impl Backend for LeaseBackend {
             leases: self.leases.clone(),
             uid: self.uid.clone(),
             watched: None,
+            troubled: 0,
         };
         let held = held.clone();
         async move {
@@ -291,8 +306,8 @@ impl Backend for LeaseBackend {
                     Err(error) if Instant::now() >= until => {
                         return Err(KeeperError::NotWritten(error.to_string()));
                     }
-                    Err(_) => {
-                        other.turn();
+                    Err(error) => {
+                        other.failed(&error);
                         tokio::time::sleep(RETRY_MIN).await;
                     }
                 }
@@ -307,8 +322,8 @@ impl Backend for LeaseBackend {
                 Ok(true) => return true,
                 Ok(false) | Err(_) if Instant::now() >= until => return false,
                 Ok(false) => {}
-                Err(_) => {
-                    self.turn();
+                Err(error) => {
+                    self.failed(&error);
                     tokio::time::sleep(RETRY_MIN).await;
                 }
             }

@@ -47,7 +47,7 @@ pub enum KeeperReport {
         /// From before it was sent until its answer.
         took: Duration,
     },
-    /// A renewal was not answered; the next try follows on another connection.
+    /// A renewal was not answered, or refused for now; the next try follows, on another connection unless it was answered.
     RenewalFailed {
         /// In which way.
         kind: FailureKind,
@@ -58,7 +58,7 @@ pub enum KeeperReport {
         reason: LossReason,
     },
     /// A newer rep of the same machine has taken the presence over: nothing of this Cell was lost. Nothing is done until
-    /// that presence is gone; then registering begins anew.
+    /// that presence is gone, or its holder seems to be; then it is registered again.
     Superseded,
     /// Another rep holds this Cell's key. Retried until its TTL is over: it may be a dead one.
     Refused {

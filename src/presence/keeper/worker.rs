@@ -63,6 +63,8 @@ pub(super) struct Worker<B> {
     epochs: Epochs,
     /// The last epoch held.
     last_epoch: i64,
+    /// How the key was lost, while that is not told yet.
+    lost: Option<LossReason>,
     wires: Wires,
 }
 
@@ -87,8 +89,14 @@ impl<B: Backend> Worker<B> {
             phase: PresencePhase::Held,
             epochs: Epochs::default(),
             last_epoch: 0,
+            lost: None,
             wires,
         }
+    }
+
+    /// The first registration is in this phase.
+    pub(super) fn begins_in(self, phase: PresencePhase) -> Self {
+        Self { phase, ..self }
     }
 
     /// Until released, abandoned, or failed for good.
@@ -117,32 +125,31 @@ impl<B: Backend> Worker<B> {
             };
             match self.keep(&held).await {
                 Outcome::Ended(ending) => return Ok(ending),
-                Outcome::Lost(reason) => self.lost(&held, reason).await,
+                Outcome::Lost(reason) => {
+                    self.wires
+                        .keeping
+                        .send_modify(|keeping| keeping.held = false);
+                    self.lost = Some(reason);
+                    // To whom else, is told once the store says who holds the key now.
+                    if !self.me.machine {
+                        self.tell_lost();
+                    }
+                }
             }
         }
     }
 
-    /// Tells how the key was lost: to our successor, or altogether.
-    async fn lost(&mut self, held: &Held, reason: LossReason) {
-        self.wires
-            .keeping
-            .send_modify(|keeping| keeping.held = false);
-        if self.me.machine {
-            let ask = self.ask();
-            let look = ask.0.look(&ask.1).await;
-            if let Ok(Some(found)) = look
-                && self.is_successors(&found)
-            {
-                return self.superseded(&found);
-            }
+    /// Tells that the key was lost, unless that was told.
+    fn tell_lost(&mut self) {
+        if let Some(reason) = self.lost.take() {
+            tracing::warn!(
+                cell = self.registration.cell_id,
+                epoch = self.last_epoch,
+                reason = reason.as_str(),
+                "presence lost; registering anew"
+            );
+            self.say(KeeperReport::Lost { reason });
         }
-        tracing::warn!(
-            cell = self.registration.cell_id,
-            epoch = held.epoch,
-            reason = reason.as_str(),
-            "presence lost; registering anew"
-        );
-        self.say(KeeperReport::Lost { reason });
     }
 
     /// Whether a newer rep of this machine holds the key.
@@ -156,6 +163,9 @@ impl<B: Backend> Worker<B> {
     }
 
     fn superseded(&mut self, found: &Found) {
+        if self.lost.take().is_none() {
+            return;
+        }
         tracing::info!(
             cell = self.registration.cell_id,
             epoch = found.epoch(),
@@ -192,16 +202,18 @@ impl<B: Backend> Worker<B> {
             let (backend, ask) = self.ask();
             let pause = match backend.attempt(&ask).await {
                 Ok(Attempt::Held(held)) => {
+                    self.tell_lost();
                     self.registered(&held);
                     return Ok(ControlFlow::Continue(held));
                 }
                 Ok(Attempt::Again) => backoff.pause(chance()),
                 Ok(Attempt::Refused(found)) if self.is_successors(&found) => {
-                    // Told when the key was lost, unless the store could not be asked then.
-                    until = None;
+                    self.superseded(&found);
+                    (failing, until) = (false, None);
                     (ttl / 5).max(REFUSED_POLL)
                 }
                 Ok(Attempt::Refused(found)) => {
+                    self.tell_lost();
                     failing = false;
                     let now = Instant::now();
                     if now >= *until.get_or_insert_with(|| now + patience(&found)) {
@@ -222,10 +234,11 @@ impl<B: Backend> Worker<B> {
                     self.say(KeeperReport::RegistrationFailed {
                         kind: FailureKind::from(&error),
                     });
-                    self.backend.turn();
+                    self.backend.failed(&error);
                     // A store that was away gives every lease its full TTL again.
                     until = None;
-                    backoff.pause(chance())
+                    let asked = error.retry_after().unwrap_or_default();
+                    backoff.pause(chance()).max(asked.min(ttl / 3))
                 }
             };
             if let ControlFlow::Break(ending) = self.pause(pause).await {
@@ -294,6 +307,9 @@ impl<B: Backend> Worker<B> {
                     Some(Command::SetPhase(phase, done)) => {
                         self.phase = phase;
                         let _nobody_waits = done.send(Err(KeeperError::NotHeld));
+                    }
+                    Some(Command::Renew(done)) => {
+                        let _nobody_waits = done.send(false);
                     }
                     Some(Command::Release(done)) => {
                         // A try whose answer got lost may have registered us.

@@ -24,13 +24,13 @@ use crate::client::brief;
 /// Every canary is named so; chance follows.
 pub(super) const NAME_PREFIX: &str = "presence-canary-";
 
-/// The longest pause between two writes, however long the TTLs are, and the shortest.
-const INTERVAL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// The longest pause between two writes, however long the TTLs are.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pause after a write that failed.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// So many failures in a row are an outage. The deadline set stops at the first one.
+/// So many failures in a row are an outage.
 const OUTAGE: u32 = 2;
 
 /// A canary that did not change for so long is that of a controller that is gone: four times the longest pause.
@@ -83,11 +83,19 @@ impl Canary {
                 }
                 tracing::debug!(%error, failures, "the presence store takes no write");
                 // The connection may be dead; another one may lead to another server.
-                let leases = self.config.leases()?;
-                *self.leases.lock().unwrap_or_else(PoisonError::into_inner) = leases;
+                if error.status().is_none()
+                    && let Ok(leases) = self.config.leases()
+                {
+                    *self.leases.lock().unwrap_or_else(PoisonError::into_inner) = leases;
+                }
                 Err(error)
             }
         }
+    }
+
+    /// Whether the last write failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
     }
 
     fn tell(&self, well: bool) {
@@ -133,12 +141,14 @@ impl Canary {
 
     async fn beat(&self, store: &KubernetesStore) {
         loop {
-            let pause = match store.write().await {
-                Ok(()) => {
-                    let ttl = store.deadlines().shortest_ttl();
-                    (ttl / 3).clamp(INTERVAL.0, INTERVAL.1)
-                }
-                Err(_) => RETRY,
+            let written = store.write().await;
+            let ttl = store.deadlines().shortest_ttl();
+            let interval = (ttl / 3).min(INTERVAL);
+            let pause = match written {
+                Ok(()) => interval,
+                Err(error) => error
+                    .retry_after()
+                    .map_or(RETRY, |asked| asked.min(interval)),
             };
             tokio::time::sleep(pause).await;
         }

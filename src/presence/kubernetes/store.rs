@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::{ListParams, ObjectList};
+use kube::api::{DeleteParams, ListParams, ObjectList, Preconditions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many tries a read gets.
 const TRIES: usize = 2;
+
+/// The pause after an answer that is none, such as that there are too many requests.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the store can't be used at start.
 #[derive(Debug, thiserror::Error)]
@@ -115,19 +118,16 @@ impl KubernetesStore {
         self.canary.health()
     }
 
-    /// Tries now whether a Lease can be renewed, and enters the outcome into the deadline set.
+    /// Tries now whether a Lease can be renewed, and enters it into the deadline set if so.
     pub(crate) async fn write(&self) -> Result<(), StoreError> {
-        let limit = (self.deadlines().shortest_ttl() / 5).min(TRY_TIMEOUT);
-        match self.canary.write(limit).await {
-            Ok(sent) => {
-                self.deadlines().wrote(sent, Instant::now());
-                Ok(())
-            }
-            Err(error) => {
-                self.deadlines().did_not_write();
-                Err(error)
-            }
-        }
+        // Soon, so that the next try follows in time; and if that is too soon for this store, not the next time.
+        let limit = match self.canary.is_failing() {
+            true => TRY_TIMEOUT,
+            false => (self.deadlines().shortest_ttl() / 5).min(TRY_TIMEOUT),
+        };
+        let sent = self.canary.write(limit).await?;
+        self.deadlines().wrote(sent, Instant::now());
+        Ok(())
     }
 
     /// Every Cell's Lease, as a live list shows it, and the version of that list.
@@ -183,7 +183,12 @@ impl KubernetesStore {
             let leases = locked(&self.leases).clone();
             match within(TRY_TIMEOUT, read(leases)).await {
                 Ok(answer) => return Ok(answer),
+                Err(error) if !error.may_pass() => return Err(error),
                 Err(error) => last = error,
+            }
+            if last.status().is_some() {
+                tokio::time::sleep(PAUSE).await;
+                continue;
             }
             // The connection may be dead; another one may lead to another server.
             match self.config.leases() {
@@ -208,7 +213,8 @@ impl PresenceStore for KubernetesStore {
                     revision: seen.last_count(),
                 },
                 Err(revision) => Reading {
-                    presence: None,
+                    // Deleted by anybody: its rep may live, and is about to make it anew.
+                    presence: self.deadlines().unannounced(cell),
                     revision,
                 },
             })
@@ -219,7 +225,43 @@ impl PresenceStore for KubernetesStore {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Presence>, StoreError>> {
         async move {
             let (list, _) = self.list_now().await?;
-            Ok(list.iter().filter_map(|seen| self.judged(seen)).collect())
+            let mut deadlines = self.deadlines();
+            let now = Instant::now();
+            list.iter().for_each(|seen| deadlines.observe(seen, now));
+            Ok(deadlines.live().collect())
+        }
+        .boxed()
+    }
+
+    /// A Lease that is over stays until somebody deletes it: as it was seen, so that no renewal is lost.
+    fn forget<'a>(&'a self, cell: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        async move {
+            let Ok(seen) = self.get_now(cell).await? else {
+                return Ok(true);
+            };
+            let is_over = {
+                let mut deadlines = self.deadlines();
+                deadlines.observe(&seen, Instant::now());
+                deadlines.is_over(cell)
+            };
+            if !is_over {
+                return Ok(false);
+            }
+            let params = DeleteParams::default().preconditions(Preconditions {
+                uid: Some(seen.uid.clone()),
+                resource_version: Some(seen.version.to_string()),
+            });
+            let (leases, name) = (locked(&self.leases).clone(), lease_name(cell));
+            match within(TRY_TIMEOUT, leases.delete(&name, &params)).await {
+                Ok(_) => Ok(true),
+                Err(StoreError::Kubernetes(kube::Error::Api(status))) if status.is_not_found() => {
+                    Ok(true)
+                }
+                Err(StoreError::Kubernetes(kube::Error::Api(status))) if status.is_conflict() => {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
         }
         .boxed()
     }

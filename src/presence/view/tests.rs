@@ -213,6 +213,27 @@ fn a_life_that_began_and_ended_unseen_is_told_too() {
     );
 }
 
+/// Its key was deleted by somebody, or it was judged lost by another controller: its containers live on.
+#[test]
+fn a_life_that_registers_again_is_no_departure() {
+    let at = Instant::now();
+    let again = |first, incarnation: &str| {
+        let mut now = presence("a", 33);
+        let value = now.value.as_mut().expect("it has one");
+        (value.first_epoch, value.incarnation) = (Some(first), incarnation.into());
+        now
+    };
+    assert_eq!(short(&listed(at).put(again(10, "i"), 33, at)), "+a@33");
+    assert_eq!(
+        short(&listed(at).put(again(11, "i"), 33, at)),
+        "-a@10 +a@33"
+    );
+    assert_eq!(
+        short(&listed(at).put(again(10, "j"), 33, at)),
+        "-a@10 +a@33"
+    );
+}
+
 #[test]
 fn a_value_that_can_not_be_read_is_a_presence_all_the_same() {
     let at = Instant::now();

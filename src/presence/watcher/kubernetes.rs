@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -26,6 +26,9 @@ const SERVED: Duration = Duration::from_secs(1);
 
 /// The deadlines are looked at this often at least: others move them too.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The pause before a deadline that could not be confirmed is looked at again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// So many deadlines are confirmed one by one; more by one list.
 const ONE_BY_ONE: usize = 16;
@@ -83,9 +86,8 @@ impl Feed for LeaseFeed {
             .collect();
         let presences = {
             let mut deadlines = self.store.deadlines();
-            deadlines.relisted(&seen, at);
-            let live = seen.iter().filter(|seen| !deadlines.has_ended(&seen.cell));
-            live.filter_map(|seen| deadlines.presence(seen)).collect()
+            deadlines.relisted(&seen, version(Some(&from)), at);
+            deadlines.live().collect()
         };
         // A store that lost its data shows by its versions; it has no other name.
         let events = line.view.relist(presences, version(Some(&from)), 0, at);
@@ -154,6 +156,8 @@ impl LeaseFeed {
     ) -> Ended {
         let begun = Instant::now();
         let mut listening = Instant::now();
+        // Deadlines that could not be confirmed are tried again from then on.
+        let mut again = begun;
         let mut health = self.store.health();
         health.mark_changed();
         loop {
@@ -164,7 +168,7 @@ impl LeaseFeed {
                 let pause = (deadlines.shortest_ttl() / 3).min(Duration::from_secs(5));
                 (deadlines.next(), SILENCE + pause)
             };
-            let look = next.unwrap_or(now + LOOK).min(now + LOOK);
+            let look = next.map_or(now + LOOK, |next| next.max(again).min(now + LOOK));
             tokio::select! {
                 biased;
                 changed = health.changed() => {
@@ -196,7 +200,10 @@ impl LeaseFeed {
                     None => return Ended::Regularly(from),
                 },
                 () = tokio::time::sleep_until(look.into()) => {
-                    let events = self.look(line).await;
+                    let (events, confirmed) = self.look(line).await;
+                    if !confirmed {
+                        again = Instant::now() + AGAIN;
+                    }
                     if !line.tell(events).await {
                         return Ended::Session(End::Stopped);
                     }
@@ -240,8 +247,10 @@ impl LeaseFeed {
             // What was told to be gone is not told again.
             let told = deadlines.has_ended(&seen.cell);
             let prev = deadlines.presence(&seen).filter(|_| !told);
-            deadlines.gone(&seen.cell, seen.version);
-            return line.view.delete(&seen.cell, prev, seen.version, line.heard);
+            return match deadlines.deleted(&seen, line.heard) {
+                true => line.view.delete(&seen.cell, prev, seen.version, line.heard),
+                false => Vec::new(),
+            };
         }
         deadlines.observe(&seen, line.heard);
         match deadlines.presence(&seen) {
@@ -253,8 +262,8 @@ impl LeaseFeed {
         }
     }
 
-    /// Confirms the deadlines that have passed, and tells who is over.
-    async fn look(&self, line: &mut Line) -> Vec<PresenceEvent> {
+    /// Confirms the deadlines that have passed, and tells who is over; and whether all could be confirmed.
+    async fn look(&self, line: &mut Line) -> (Vec<PresenceEvent>, bool) {
         let due = {
             let deadlines = self.store.deadlines();
             match deadlines.next() {
@@ -262,47 +271,57 @@ impl LeaseFeed {
                 None => Vec::new(),
             }
         };
-        if due.is_empty() || self.store.write().await.is_err() {
-            return Vec::new();
+        if due.is_empty() {
+            return (Vec::new(), true);
         }
-        let read = self.read(&due).await;
+        if !*self.store.health().borrow() || self.store.write().await.is_err() {
+            return (Vec::new(), false);
+        }
+        let answers = self.read(due).await;
         let at = Instant::now();
+        let (mut events, mut confirmed) = (Vec::new(), true);
         let mut deadlines = self.store.deadlines();
-        let answers = match read {
-            Ok(answers) => answers,
-            Err(error) => {
-                tracing::debug!(%error, "passed deadlines can't be confirmed; everybody gets another TTL");
-                deadlines.did_not_write();
-                return Vec::new();
-            }
-        };
-        for (cell, answer) in due.iter().zip(answers) {
+        for (cell, answer) in answers {
             match answer {
-                Ok(seen) => deadlines.observe(&seen, at),
-                // The watch tells of it.
-                Err(version) => deadlines.gone(cell, version),
+                Ok(Some(seen)) => deadlines.observe(&seen, at),
+                Ok(None) => deadlines.not_found(&cell, at),
+                Err(error) => {
+                    tracing::debug!(cell, error, "a passed deadline can't be confirmed yet");
+                    confirmed = false;
+                    continue;
+                }
+            }
+            if deadlines.end(&cell) {
+                events.extend(line.view.expire(&cell, at));
             }
         }
-        let over = due.into_iter().filter(|cell| deadlines.end(cell));
-        over.flat_map(|cell| line.view.expire(&cell, at)).collect()
+        (events, confirmed)
     }
-}
 
-impl LeaseFeed {
-    /// The Leases of these Cells, read now; for one that is not there, the version of the store that has none.
-    async fn read(&self, due: &[String]) -> Result<Vec<Result<Sighting, i64>>, StoreError> {
+    /// The Leases of these Cells, read now.
+    async fn read(&self, due: Vec<String>) -> Vec<(String, Result<Option<Sighting>, String>)> {
         if due.len() <= ONE_BY_ONE {
-            return try_join_all(due.iter().map(|cell| self.store.get_now(cell))).await;
+            let read = due.into_iter().map(async |cell| {
+                let answer = self.store.get_now(&cell).await;
+                let answer = answer.map(Result::ok).map_err(|error| error.to_string());
+                (cell, answer)
+            });
+            return join_all(read).await;
         }
-        let (list, version) = self.store.list_now().await?;
-        let mut list: HashMap<String, Sighting> = list
-            .into_iter()
-            .map(|seen| (seen.cell.clone(), seen))
-            .collect();
-        Ok(due
-            .iter()
-            .map(|cell| list.remove(cell).ok_or(version))
-            .collect())
+        let list = self.store.list_now().await;
+        let list = list.map_err(|error| error.to_string());
+        let mut list = list.map(|(list, _)| {
+            let named = |seen: Sighting| (seen.cell.clone(), seen);
+            list.into_iter().map(named).collect::<HashMap<_, _>>()
+        });
+        let answer = |cell: String| {
+            let answer = match &mut list {
+                Ok(list) => Ok(list.remove(&cell)),
+                Err(error) => Err(error.clone()),
+            };
+            (cell, answer)
+        };
+        due.into_iter().map(answer).collect()
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn a_node_and_the_leader_die_at_once(site: &Installed) -> Result<(), F
     site.node(&dead)?.start().await?;
     site.cells_ready(3).await?;
     eventually("the taints are gone", SOON, || async {
-        (taints(site, &dead).await.ok()? == "").then_some(())
+        taints(site, &dead).await.ok()?.is_empty().then_some(())
     })
     .await?;
     site.kubectl("scale desiredlrp web --replicas=15").await?;

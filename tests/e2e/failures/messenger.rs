@@ -38,6 +38,11 @@ pub async fn the_reps_are_replaced(site: &Installed) -> Result<(), Failure> {
     long_task(site, "patient", "node-2").await?;
     let before = Before::look(site).await?;
     let watching = site.watch("get cells -w")?;
+    let rep = format!("daemonset/diego-operator-rep -n {NAMESPACE}");
+    // kube-controller-manager may wait five minutes for a watch event that it missed.
+    site.kubectl(&format!("rollout restart {rep}")).await?;
+    site.kubectl(&format!("rollout status {rep} --timeout=360s"))
+        .await?;
     let reps = format!("get pods -n {NAMESPACE} -l app.kubernetes.io/component=rep");
     let pods = site.kubectl(&format!("{reps} -o name")).await?;
     let one = pods.lines().next().ok_or("no rep")?;
@@ -46,10 +51,6 @@ pub async fn the_reps_are_replaced(site: &Installed) -> Result<(), Failure> {
     let ready =
         format!(r#"{reps} -o jsonpath={{.items[*].status.conditions[?(@.type=="Ready")].status}}"#);
     site.until(&ready, SOON, |ready| ready == "True True True")
-        .await?;
-    let rep = format!("daemonset/diego-operator-rep -n {NAMESPACE}");
-    site.kubectl(&format!("rollout restart {rep}")).await?;
-    site.kubectl(&format!("rollout status {rep} --timeout=120s"))
         .await?;
     site.cells_ready(3).await?;
     before.is_untouched(site).await?;

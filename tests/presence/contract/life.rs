@@ -183,9 +183,13 @@ pub async fn a_presence_that_is_taken_away_is_registered_again(site: Site) {
         again.epoch > registered.epoch && !again.took_over,
         "{again:?} after {registered:?}"
     );
-    assert_eq!(watch.until_gone("a").await.last.epoch, registered.epoch);
-    let held = watch.until_held("a").await;
-    assert_eq!(held.epoch, again.epoch);
+    if site.is_etcd() {
+        assert_eq!(watch.until_gone("a").await.last.epoch, registered.epoch);
+    }
+    let mut held = watch.until_held("a").await;
+    while held.epoch != again.epoch {
+        held = watch.until_held("a").await;
+    }
     assert_eq!(
         (published_first(&held), held.first_epoch()),
         (Some(registered.epoch), registered.epoch),
@@ -200,6 +204,10 @@ pub async fn a_presence_that_is_taken_away_is_registered_again(site: Site) {
     assert!(rep.until_registered().await.epoch > again.epoch);
     let third = watch.until_held("a").await;
     assert_eq!(published_first(&third), Some(registered.epoch));
+    if !site.is_etcd() {
+        // Anybody may delete a Lease: that is no proof of anything.
+        assert_eq!(watch.departures("a"), 0, "{:#?}", watch.seen);
+    }
 }
 
 /// The store may hold the key still, or again: a Lease does not end by itself. Under its epoch nobody would hear the Cell.

@@ -32,10 +32,25 @@ pub async fn reads_tell_what_the_store_holds_now(site: Site) {
         let written = client.kv_client().put(other, "x", None).await;
         written.expect("written");
     }
+    let before_deletion = store.get("a").await.expect("read").presence;
     let list = store.list().await.expect("read");
     let cells: Vec<String> = list.into_iter().map(|presence| presence.cell).collect();
     assert_eq!(cells, ["a", "a-2", "b"]);
     site.delete("a").await;
+    if !site.is_etcd() {
+        // Silent, until its TTL is over for whoever has seen it.
+        let silent = store.get("a").await.expect("read");
+        assert_eq!(silent.presence, before_deletion);
+        assert!(silent.revision > before.revision);
+        assert_eq!(store.list().await.expect("read").len(), 3);
+    }
+    let store = match site.is_etcd() {
+        true => store,
+        false => {
+            let anew = store::open(site.config()).await.expect("connected");
+            anew.store
+        }
+    };
     let after = store.get("a").await.expect("read");
     assert_eq!(after.presence, None);
     assert!(after.revision > before.revision);

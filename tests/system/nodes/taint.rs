@@ -147,3 +147,44 @@ async fn without_the_flag_no_node_is_touched() -> Result<(), Failure> {
     assert_eq!(before, after);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_a_third_is_tainted_at_once() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    let all = ["n1", "n2", "n3"];
+    for name in all {
+        make_node(&site, name, json!({})).await?;
+    }
+    site.start_controller(&SLOW).await?;
+    let mut reps = Vec::new();
+    for name in all {
+        reps.push(
+            site.node_rep(name, &["--presence-ttl-seconds", "2"])
+                .await?,
+        );
+        ready_is(&site, name, "True", "PresenceHeld").await?;
+    }
+    let _third = reps.pop();
+    reps.iter().for_each(|rep| rep.kill());
+    let lost = ["n1", "n2"];
+    for name in lost {
+        site.cell_state(name, CellState::Missing).await?;
+    }
+    let held = eventually("one is held back", START, || async {
+        for name in lost {
+            if told(&site, name, "CellNodeTaintHeldBack").await.is_some() {
+                return Some(name);
+            }
+        }
+        None
+    })
+    .await?;
+    let other = if held == "n1" { "n2" } else { "n1" };
+    is_tainted(&site, other, true).await?;
+    is_tainted(&site, held, false).await?;
+    // When the one is free again, the other's turn comes at once.
+    let _rep = site.node_rep(other, &[]).await?;
+    is_tainted(&site, other, false).await?;
+    is_tainted(&site, held, true).await?;
+    Ok(())
+}

@@ -2,10 +2,11 @@
 
 use diego_operator::api::ActualLRPState;
 use k8s_openapi::api::core::v1::Event;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{awaited, guid, kubelet, lrp_is, ours, pod_of, runs, start, web};
+use super::{awaited, guid, kubelet, lrp_is, ours, pod_of, pods, runs, start, web};
 use crate::support::{Failure, site::Site};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,5 +163,31 @@ pub async fn event(site: &Site, about: &str, reason: &str, words: &str) -> Resul
             told.then_some(())
         },
     )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_and_a_pod_without_its_label_are_replaced() -> Result<(), Failure> {
+    let (site, _kubelets) = start(&["a"], &[]).await?;
+    site.desire(&web("web", 1)).await?;
+    let first = runs(&site, "web-0", "").await?;
+    // As after a deletion with `--cascade=orphan`, adopted by the next DesiredLRP of the name.
+    let orphan = Patch::Merge(json!({ "metadata": { "ownerReferences": null } }));
+    let params = PatchParams::default();
+    site.actual().patch("web-0", &params, &orphan).await?;
+    let pod = pod_of(&site, &guid(&first)).await?;
+    pods(&site)
+        .delete(&pod.name_any(), &Default::default())
+        .await?;
+    let second = runs(&site, "web-0", &guid(&first)).await?;
+
+    let pod = pod_of(&site, &guid(&second)).await?;
+    let bare = Patch::Merge(json!({ "metadata": { "labels": { super::GUID: null } } }));
+    pods(&site).patch(&pod.name_any(), &params, &bare).await?;
+    runs(&site, "web-0", &guid(&second)).await?;
+    awaited(&site, "the Pod that nobody follows is gone", || async {
+        let there = pods(&site).get_opt(&pod.name_any()).await.ok()?;
+        there.is_none().then_some(())
+    })
     .await
 }

@@ -1,11 +1,11 @@
 //! Placement that is left to a scheduler, which the test plays.
 
-use diego_operator::api::ActualLRPState;
+use diego_operator::api::{ActualLRPState, TaskState};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{awaited, lrp_is, ours, pods, runs, start, web};
+use super::{awaited, job, lrp_is, ours, pods, runs, start, tasks::task_is, web};
 use crate::support::{Failure, site::Site};
 
 async fn unbound(site: &Site) -> Result<Pod, Failure> {
@@ -71,5 +71,46 @@ async fn the_record_follows_where_the_scheduler_puts_its_pod() -> Result<(), Fai
         error.contains("chose node elsewhere, which is no Cell")
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_bound_once_and_never_made_again() -> Result<(), Failure> {
+    let keep = super::tasks::KEEP;
+    let (mut site, kubelets) = start(&["a"], &keep).await?;
+    kubelets.die("elsewhere");
+    let left = |name: &str| {
+        let mut task = job(name);
+        task.spec.template.spec["schedulerName"] = json!("volcano");
+        task
+    };
+    site.run_task(&left("good")).await?;
+    bind(&site, &unbound(&site).await?, "a").await?;
+    let status = task_is(&site, "good", TaskState::Running).await?;
+    assert_eq!(status.cell_name.as_deref(), Some("a"));
+
+    site.run_task(&left("astray")).await?;
+    bind(&site, &unbound(&site).await?, "elsewhere").await?;
+    let status = task_is(&site, "astray", TaskState::Completed).await?;
+    let reason = status.failure_reason.unwrap_or_default();
+    let expected = "scheduler \"volcano\" chose node elsewhere, which is no Cell";
+    assert!(reason.starts_with(expected), "{reason}");
+
+    // Bound and gone while nobody looks.
+    site.run_task(&left("gone")).await?;
+    let pod = unbound(&site).await?;
+    site.kill_controller().await;
+    bind(&site, &pod, "a").await?;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    pods(&site).delete(&pod.name_any(), &now).await?;
+    site.start_controller(&keep).await?;
+    let status = task_is(&site, "gone", TaskState::Completed).await?;
+    assert_eq!(
+        (status.failed, status.failure_reason.as_deref()),
+        (Some(true), Some("its Pod is gone, and may have run"))
+    );
+    let all = ours(&site).await.ok_or("no Pods are listed")?;
+    let again = all.iter().any(|pod| pod.name_any().starts_with("gone-"));
+    assert!(!again, "it was made again");
     Ok(())
 }

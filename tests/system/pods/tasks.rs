@@ -8,7 +8,8 @@ use super::{awaited, job, kubelet, ours, pod_of, pods, start};
 use crate::support::{Failure, site::Site};
 use kube::ResourceExt;
 
-async fn task_is(site: &Site, name: &str, state: TaskState) -> Result<TaskStatus, Failure> {
+/// Waits for the state of a Task.
+pub async fn task_is(site: &Site, name: &str, state: TaskState) -> Result<TaskStatus, Failure> {
     awaited(site, &format!("{name} is {state:?}"), || async {
         let status = site.tasks().get(name).await.ok()?.status?;
         (status.state == state).then_some(status)
@@ -22,7 +23,7 @@ async fn pod_of_task(site: &Site, name: &str) -> Result<k8s_openapi::api::core::
 }
 
 /// Finished Tasks stay for the test.
-const KEEP: [&str; 2] = ["--expire-completed-task-seconds", "600"];
+pub const KEEP: [&str; 2] = ["--expire-completed-task-seconds", "600"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_has_a_result_a_failure_or_an_end_before_its_time() -> Result<(), Failure> {

@@ -110,3 +110,52 @@ fn names_fit() {
     let name = name(&long, GUID);
     assert!(name.len() <= 63 && name.ends_with("-0123abcd"), "{name}");
 }
+
+#[test]
+fn a_scheduler_is_kept_off_nodes_that_take_no_work() {
+    let made = |template: Value, closed: &[&str]| {
+        let closed: Vec<String> = closed.iter().map(|node| (*node).to_owned()).collect();
+        let template: RawTemplate = serde_json::from_value(template).expect("a template");
+        let bound = Bound {
+            place: Place::Scheduled { closed: &closed },
+            ..bound(LRP)
+        };
+        pod(&template, &bound).map(|(_, spec)| spec)
+    };
+    let plain = json!({ "spec": { "containers": [], "schedulerName": "volcano" } });
+    let spec = made(plain.clone(), &[]).expect("a Pod");
+    let expected =
+        json!({ "containers": [], "schedulerName": "volcano", "restartPolicy": "Never" });
+    assert_eq!(spec, expected, "no toleration of our taint, no requirement");
+    let off = |node: &str| json!({ "key": "metadata.name", "operator": "NotIn", "values": [node] });
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms =
+        |spec: &Value| spec["affinity"]["nodeAffinity"][required]["nodeSelectorTerms"].clone();
+    let spec = made(plain.clone(), &["n1", "n2"]).expect("a Pod");
+    assert_eq!(
+        terms(&spec),
+        json!([{ "matchFields": [off("n1"), off("n2")] }])
+    );
+    let mut own = plain.clone();
+    let is = json!({ "key": "a", "operator": "Exists" });
+    own["spec"]["affinity"] = json!({ "podAffinity": {}, "nodeAffinity": { required: { "nodeSelectorTerms": [
+        { "matchExpressions": [is] }, { "matchFields": [off("n9")] }, {},
+    ] } } });
+    let spec = made(own.clone(), &["n1"]).expect("a Pod");
+    let expected = json!([
+        { "matchExpressions": [is], "matchFields": [off("n1")] }, { "matchFields": [off("n9"), off("n1")] }, {},
+    ]);
+    assert_eq!(terms(&spec), expected, "each term is enough by itself");
+    assert_eq!(spec["affinity"]["podAffinity"], json!({}));
+    own["spec"]["affinity"] = json!("near");
+    let refused = made(own, &["n1"]).expect_err("no object");
+    assert!(
+        refused.starts_with("spec.template.spec.affinity.nodeAffinity"),
+        "{refused}"
+    );
+    let mut fixed = plain;
+    fixed["spec"]["nodeName"] = json!("n1");
+    let refused = made(fixed, &[]).expect_err("both");
+    let expected = "spec.template.spec.nodeName: \"n1\" can't be together with schedulerName";
+    assert!(refused.starts_with(expected), "{refused}");
+}

@@ -261,3 +261,102 @@ fn a_placed_instance_is_claimed_made_and_reported() {
     model.settle();
     assert_eq!(model.pods.len(), 0, "not on a lost Cell");
 }
+
+fn ended_task(state: TaskState) -> TaskRecord {
+    TaskRecord {
+        version: version(false),
+        created: at(0),
+        cancelled: false,
+        callback: None,
+        seen_finished: None,
+        keep: None,
+        demand: Err("no matter".into()),
+        status: TaskStatus {
+            state,
+            cell_name: Some("a".into()),
+            cell_epoch: Some(11),
+            instance_guid: Some("g1".into()),
+            ..Default::default()
+        },
+    }
+}
+
+#[test]
+fn a_task_that_failed_since_its_cell_left_does_not_run_on() {
+    for life in [Life::Left, Life::Unknown] {
+        let mut model = Model {
+            lrp: None,
+            task: Some(ended_task(TaskState::Completed)),
+            pods: vec![read_task(ready())],
+            local: BTreeMap::new(),
+            life,
+            scheduler: None,
+            refuses: false,
+        };
+        let steps = model.settle();
+        let deletes = |step: &Step| matches!(step, Step::Delete { force: false, .. });
+        assert!(steps.iter().any(deletes), "{life:?}: {steps:?}");
+        assert_eq!(
+            steps.first(),
+            Some(&Step::ReadRecord),
+            "its record is read before"
+        );
+        model.pods = vec![read_task(failed(json!({ "exitCode": 1 })))];
+        assert_eq!(model.settle(), [], "kept for its logs");
+    }
+}
+
+#[test]
+fn the_outcome_of_a_task_is_not_deleted_on_what_a_cache_says() {
+    let mut model = Model {
+        lrp: None,
+        task: None,
+        pods: vec![read_task(json!({ "phase": "Succeeded" }))],
+        local: BTreeMap::new(),
+        life: Life::Alive,
+        scheduler: None,
+        refuses: false,
+    };
+    let steps = model.settle();
+    assert_eq!(steps.first(), Some(&Step::ReadRecord), "{steps:?}");
+    assert!(
+        matches!(steps.get(1), Some(Step::Delete { .. })),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn a_pod_on_another_node_than_its_cell_is_not_reported() {
+    let status = ActualLRPStatus {
+        state: ActualLRPState::Claimed,
+        cell_name: Some("a".into()),
+        cell_epoch: Some(11),
+        instance_guid: Some("g1".into()),
+        ..Default::default()
+    };
+    for status in [status, ActualLRPStatus::default()] {
+        let mut model = Model {
+            lrp: Some(Lrp {
+                version: version(false),
+                process: "web".into(),
+                index: 0,
+                owner: None,
+                status,
+            }),
+            task: None,
+            pods: vec![PodRecord {
+                node: Some("n2".into()),
+                ..read(ready())
+            }],
+            local: BTreeMap::new(),
+            life: Life::Alive,
+            scheduler: None,
+            refuses: false,
+        };
+        let steps = model.settle();
+        assert!(
+            matches!(steps[..], [Step::ReadRecord, Step::Delete { .. }]),
+            "{steps:?}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! What is known of Pods, whatever the order in which it is heard.
 
 use super::super::{Local, PodIndex};
-use super::{read, ready};
+use super::{pod, read, ready};
 
 #[test]
 fn an_older_version_never_replaces_a_newer_one_and_the_gone_stay_gone() {
@@ -40,7 +40,32 @@ fn nothing_is_held_of_an_instance_that_has_its_pod() {
     let mut index = PodIndex::default();
     let pod = read(ready());
     index.hold(&pod.work, &pod.guid, Local::SetAside);
-    assert_eq!(index.works().len(), 1);
+    assert_eq!(index.off_cells().len(), 1);
     index.put(pod.clone());
     assert_eq!(index.local(&pod.work), None);
+}
+
+#[test]
+fn a_pod_whose_label_is_taken_away_is_out_and_may_come_back() {
+    let mut index = PodIndex::default();
+    let labelled = |revision: &str, label: bool| {
+        let mut pod = pod("g1", ready());
+        pod.metadata.resource_version = Some(revision.into());
+        if !label {
+            pod.metadata.labels = None;
+        }
+        pod
+    };
+    let work = read(ready()).work;
+    assert_eq!(index.enter(&labelled("7", true)), Some(work.clone()));
+    assert_eq!(index.enter(&labelled("8", false)), Some(work.clone()));
+    assert!(index.of(&work).is_empty());
+    assert_eq!(index.enter(&labelled("7", true)), None, "older than that");
+    assert_eq!(index.enter(&labelled("9", true)), Some(work.clone()));
+    assert_eq!(index.leave(&labelled("8", false)), None, "older than that");
+    // The watch, which selects by the label, tells of a deletion.
+    assert_eq!(index.leave(&labelled("10", false)), Some(work.clone()));
+    assert_eq!(index.enter(&labelled("11", true)), Some(work.clone()));
+    assert_eq!(index.remove(&read(ready()).key, "pod-g1"), Some(work));
+    assert_eq!(index.enter(&labelled("12", true)), None, "gone for ever");
 }

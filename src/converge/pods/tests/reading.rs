@@ -239,6 +239,15 @@ fn foreign_pods_are_not_read() {
     let mut unlabelled = pod("g1", ready());
     unlabelled.metadata.labels = None;
     assert_eq!(PodRecord::read(&unlabelled), None);
+    for name in ["web-0", "web-0-g2", "another-g1"] {
+        let mut named = pod("g1", ready());
+        named.metadata.name = Some(name.into());
+        assert_eq!(
+            PodRecord::read(&named),
+            None,
+            "{name} has a guid of another"
+        );
+    }
     for (field, value) in [("kind", "ReplicaSet"), ("apiVersion", "example.com/v1")] {
         let mut json = json!(pod("g1", ready()));
         json["metadata"]["ownerReferences"][0][field] = json!(value);

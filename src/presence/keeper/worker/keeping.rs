@@ -47,6 +47,16 @@ impl<B: Backend> Worker<B> {
                             let _nobody_waits = done.send(write.await);
                         });
                     }
+                    Some(Command::Renew(done)) => {
+                        let sent = Instant::now();
+                        // What else the answer says is found by the next one.
+                        let renewed = matches!(self.backend.renew(held, deadline).await, Ok(Answer::Renewed));
+                        if renewed {
+                            self.renewed(sent, &mut failures);
+                            next = sent + interval(held.ttl);
+                        }
+                        let _nobody_waits = done.send(renewed);
+                    }
                     Some(Command::Release(done)) => {
                         let given_back = self.give_back(held).await;
                         self.released(given_back, done);
@@ -69,11 +79,13 @@ impl<B: Backend> Worker<B> {
                         Err(error) => {
                             failures += 1;
                             self.renewal_failed(&error, failures);
-                            // Every endpoint has its turn at once; pauses are for a store that is away as a whole.
-                            let round = self.backend.endpoints().max(2);
                             next = Instant::now();
-                            if failures % round == 0 {
-                                next += backoff.pause(chance());
+                            // Every endpoint has its turn at once; pauses are for a store that is away as a whole, and
+                            // for one that answers that it can't.
+                            let round = self.backend.endpoints().max(2);
+                            if error.status().is_some() || failures % round == 0 {
+                                let asked = error.retry_after().unwrap_or_default();
+                                next += backoff.pause(chance()).max(asked.min(held.ttl / 3));
                             }
                         }
                     }
@@ -112,7 +124,7 @@ impl<B: Backend> Worker<B> {
             let endpoint = self.backend.endpoint();
             tracing::warn!(cell, %error, endpoint, "presence renewal was not answered; trying on");
         }
-        self.backend.turn();
+        self.backend.failed(error);
         self.say(KeeperReport::RenewalFailed {
             kind: FailureKind::from(error),
         });

@@ -23,6 +23,8 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 /// Enters the cgroups in $NODE_CGROUPS, then becomes the program.
 const IN_CGROUPS: &str =
     r#"for group in $NODE_CGROUPS; do echo $$ >"$group/cgroup.procs" || exit 1; done; exec "$@""#;
+/// A kubelet ends when containerd answers already and is not ready yet; elsewhere systemd starts it again.
+const AGAIN: &str = r#"for try in 1 2 3 4 5; do "$@"; sleep 1; done; exit 1"#;
 
 /// What the nodes of one cluster have in common.
 pub(super) struct Shared {
@@ -255,6 +257,9 @@ impl Node {
     fn server(&self, machine: &Machine, name: &str, args: &[String]) -> Result<ServerProcess> {
         let mut program = vec!["nsenter".to_owned()];
         program.extend(machine.inside());
+        if name == "kubelet" {
+            program.extend(["/bin/sh", "-c", AGAIN, "sh"].map(str::to_owned));
+        }
         program.push(binary(name)?.display().to_string());
         program.extend_from_slice(args);
         self.launch(
