@@ -2,7 +2,7 @@
 //!
 //! A `coordination.k8s.io` Lease does not run out: nothing happens to it when its holder dies. So the controller times
 //! it ([`deadlines`]), by its own monotonic clock and from when it saw it change; nobody compares times of day.
-//! [`canary`] tells whether the store could be written at all meanwhile.
+//! `canary` tells whether the store could be written at all meanwhile.
 
 mod canary;
 pub mod deadlines;

@@ -2,7 +2,7 @@
 //!
 //! One session is: connect to one endpoint, list at revision R, watch from R. Whatever ends it, the next one lists
 //! again, and the difference between the lists is told like the changes it consists of. The sessions are the stores'
-//! own ([`Feed`]); what they lead to is the same.
+//! own (`Feed`); what they lead to is the same.
 
 pub(super) mod etcd;
 mod health;

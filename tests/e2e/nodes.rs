@@ -142,9 +142,14 @@ async fn nodes_carry_pods_and_fail_as_nodes_do() -> Result<(), Failure> {
     site.until(&restarts, SOON, |now| now == "1true").await?;
 
     // Killed, a node renews no Lease while the others do; started, it is back with yet another boot id.
-    site.node(home)?.kill().await?;
     let renewed =
         |node: &str| format!("get lease -n kube-node-lease {node} -o jsonpath={{.spec.renewTime}}");
+    for node in [home, third] {
+        // A kubelet makes its Lease some seconds after it is Ready.
+        site.until(&renewed(node), SOON, |time| time.ends_with('Z'))
+            .await?;
+    }
+    site.node(home)?.kill().await?;
     let last = site.kubectl(&renewed(home)).await?;
     for _ in 0..2 {
         let other = site.kubectl(&renewed(third)).await?;
