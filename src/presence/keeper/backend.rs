@@ -8,9 +8,6 @@ use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::decide::{Claim, Found};
 use super::{KeeperError, LossReason, Registration};
 
-/// A successor that was silent for such a part of its TTL is dead or hangs: it renews every third of it.
-const HEIR: f64 = 0.6;
-
 /// What a registration says of those before it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Epochs {
@@ -51,9 +48,8 @@ impl<'a> Ask<'a> {
     }
 
     /// A rep that was superseded takes over again before anybody takes its silent successor for dead.
-    fn heir(&self) -> Option<(&'a str, Duration)> {
-        let ttl = Duration::from_secs(self.registration.ttl_seconds.into());
-        (self.machine && !self.proof).then(|| (self.owner, ttl.mul_f64(HEIR)))
+    fn heir(&self) -> Option<&'a str> {
+        (self.machine && !self.proof).then_some(self.owner)
     }
 
     /// The value to publish. `epoch` is for a store that does not count itself.

@@ -58,6 +58,9 @@ pub(super) fn epoch_base(base: i64, last: i64, revision: i64) -> i64 {
     }
 }
 
+/// A successor that was silent for such a part of its TTL is dead or hangs: it renews every third of it.
+const HEIR: f64 = 0.6;
+
 /// Who we are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim<'a> {
@@ -70,8 +73,8 @@ pub(super) struct Claim<'a> {
     pub proof: Option<&'a str>,
     /// Whether `proof` is of the machine, and any machine's mark is ours: it has booted again since.
     pub machine: bool,
-    /// What the key of our successor is marked with, and for how long it has to be silent until we take it over again.
-    pub heir: Option<(&'a str, Duration)>,
+    /// What the key of our successor is marked with, which we take over again when it falls silent.
+    pub heir: Option<&'a str>,
     /// The greatest epoch that is known of this Cell.
     pub last_epoch: i64,
     /// The greatest epoch under which this Cell was judged lost: nobody hears what goes on under it.
@@ -109,9 +112,14 @@ pub(super) fn decide(found: Option<&Found>, claim: Claim<'_>) -> Step {
     if found.own {
         return go_on;
     }
-    let owner = found.value.as_ref().map(|value| value.owner.as_str());
-    let heir = claim.heir.and_then(|(successor, patience)| {
-        (found.silent >= patience && owner == Some(successor)).then_some(successor)
+    let silent = |value: &PresenceValue| {
+        // Its TTL, not ours: an upgrade may have changed it.
+        let ttl = Duration::from_secs(value.ttl_seconds.into());
+        found.silent >= ttl.mul_f64(HEIR)
+    };
+    let heir = claim.heir.filter(|successor| {
+        let value = found.value.as_ref();
+        value.is_some_and(|value| value.owner == *successor && silent(value))
     });
     match (&found.value, claim.proof.or(heir)) {
         (Some(value), Some(owner)) if !owner.is_empty() && value.owner == owner => {
@@ -238,20 +246,24 @@ mod tests {
             assert_eq!(decide(Some(&found), machine(proof)), expected, "{owner}");
         }
         // Superseded: with no proof any more, but as the heir of a successor that is silent.
-        let patience = Duration::from_secs(3);
-        for (owner, silent, dead, expected) in [
-            ("boot-2", 2, 2, Step::Wait),
-            ("boot-2", 3, 2, Step::TakeOver),
-            ("boot-2", 3, 3, Step::Replace),
-            ("boot-3", 9, 2, Step::Wait),
-            ("me", 9, 2, Step::Wait),
+        for (owner, ttl, silent, dead, expected) in [
+            ("boot-2", 5, 2, 2, Step::Wait),
+            ("boot-2", 5, 3, 2, Step::TakeOver),
+            ("boot-2", 5, 3, 3, Step::Replace),
+            ("boot-2", 60, 20, 2, Step::Wait),
+            ("boot-2", 60, 36, 2, Step::TakeOver),
+            ("boot-3", 5, 9, 2, Step::Wait),
+            ("me", 5, 9, 2, Step::Wait),
         ] {
-            let found = Found {
+            let mut found = Found {
                 silent: Duration::from_secs(silent),
                 ..found(owner, "2")
             };
+            if let Some(value) = &mut found.value {
+                value.ttl_seconds = ttl;
+            }
             let claim = Claim {
-                heir: Some(("boot-2", patience)),
+                heir: Some("boot-2"),
                 dead_epoch: dead,
                 ..machine(None)
             };
