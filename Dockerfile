@@ -1,6 +1,6 @@
 # The image: one static binary and the certificate authorities that callbacks by https trust; no shell, not root.
 #
-# `make image` makes the context (target/image/root) and builds this with docker, podman or buildah, whichever is there.
+# `make image` makes the context (target/image/context) and builds this with docker, podman or buildah, whichever is there.
 FROM scratch
 ARG VERSION=dev
 ARG REVISION=unknown

@@ -50,14 +50,14 @@ DIEGO_REVISION=$revision cargo build --quiet --profile "$profile" --bin diego --
 
 # --- The context -------------------------------------------------------------------------------------------------------------
 
-rm -rf "$out/root"
-mkdir -p "$out/root"
+rm -rf "$out/context"
+mkdir -p "$out/context"
 built=target/$triple/${profile/#dev/debug}
-strip -o "$out/root/diego" "$built/diego"
+strip -o "$out/context/diego" "$built/diego"
 for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
-	[ ! -e "$bundle" ] || cp -L "$bundle" "$out/root/ca-certificates.crt"
+	[ ! -e "$bundle" ] || cp -L "$bundle" "$out/context/ca-certificates.crt"
 done
-size=$(du -cb "$out/root"/* | tail -n 1 | cut -f 1)
+size=$(du -cb "$out/context"/* | tail -n 1 | cut -f 1)
 if [ "$profile" = dist ] && [ "$size" -gt "$limit" ]; then
 	echo "image.sh: the image has $size bytes, more than the $limit it may have" >&2
 	exit 1
@@ -66,7 +66,7 @@ fi
 # --- The image ---------------------------------------------------------------------------------------------------------------
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-arguments=(--file Dockerfile --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$name" "$out/root")
+arguments=(--file Dockerfile --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$name" "$out/context")
 case $builder in
 buildah)
 	# Without a daemon, without mounts and in a store of its own: it works inside containers too.

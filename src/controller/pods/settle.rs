@@ -200,6 +200,17 @@ fn record<'a>(world: &'a World, work: &WorkKey) -> Record<'a> {
     }
 }
 
+/// The status to write; `None` where it is refused, or there already.
+fn changed<T: PartialEq>(
+    work: &WorkKey,
+    from: &T,
+    to: Result<T, impl std::fmt::Display>,
+) -> Option<T> {
+    let told =
+        |refusal: &_| tracing::warn!(record = %work, %refusal, "not written: please report this");
+    to.inspect_err(told).ok().filter(|to| to != from)
+}
+
 fn plan_lrp(
     world: &mut World,
     work: &WorkKey,
@@ -208,16 +219,7 @@ fn plan_lrp(
     now: Timestamp,
 ) -> Option<Write> {
     let known = world.lrp(&work.key)?;
-    let to = match lrp::apply(&known.status, verb, now) {
-        Ok(to) => to,
-        Err(refusal) => {
-            tracing::warn!(record = %work, %refusal, "not written: please report this");
-            return None;
-        }
-    };
-    if to == known.status {
-        return None;
-    }
+    let to = changed(work, &known.status, lrp::apply(&known.status, verb, now))?;
     let write = Write::LrpStatus {
         key: work.key.clone(),
         version: known.version.clone(),
@@ -237,16 +239,11 @@ fn plan_task(
     now: Timestamp,
 ) -> Option<Write> {
     let known = world.task(&work.key)?;
-    let to = match task::apply(&known.status, verb, known.version.generation, now) {
-        Ok(to) => to,
-        Err(refusal) => {
-            tracing::warn!(record = %work, %refusal, "not written: please report this");
-            return None;
-        }
-    };
-    if to == known.status {
-        return None;
-    }
+    let to = changed(
+        work,
+        &known.status,
+        task::apply(&known.status, verb, known.version.generation, now),
+    )?;
     let write = Write::TaskStatus {
         key: work.key.clone(),
         version: known.version.clone(),
