@@ -150,7 +150,11 @@ fn place_on(
     let mut auction = Auction::new(bidders, starting, knobs);
     let mut asks: Vec<Ask<'_>> = batch
         .iter()
-        .map(|(work, demand)| Ask { work, demand })
+        .map(|(work, demand)| Ask {
+            work,
+            demand,
+            avoid: &[],
+        })
         .collect();
     asks.sort_by(|a, b| a.rank().cmp(&b.rank()));
     let winners = asks.iter().map(|ask| auction.place(ask, Vec::new));

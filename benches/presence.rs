@@ -190,6 +190,7 @@ async fn start(
         ttl_seconds: TTL,
         known_epoch: KnownEpoch::default(),
         dead_epoch: KnownEpoch::default(),
+        fence: false,
     };
     let keeper = Keeper::start(config, registration, Owner::Unproven);
     let mut keeper = keeper.map_err(|error| error.to_string())?;

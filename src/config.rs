@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Questions;
 use crate::client::KubeArgs;
+use crate::converge::fence::BootTime;
 use crate::converge::placement::Knobs;
 use crate::metrics::ClientMetrics;
 use crate::presence::etcd::{ConfigError, EtcdConfig};
@@ -16,12 +17,16 @@ use crate::presence::store::StoreConfig;
 use crate::rep::supervise::Logs;
 use crate::telemetry::LogFormat;
 
+mod fence;
 mod leader;
+mod metrics;
 mod nodes;
 mod rep;
 mod tasks;
 
+pub use fence::FenceArgs;
 pub use leader::LeaderArgs;
+pub use metrics::{MetricsArgs, MetricsAuth};
 pub use nodes::NodeArgs;
 pub use rep::{ExecutorArg, RepArgs};
 pub use tasks::TaskArgs;
@@ -47,6 +52,8 @@ pub enum Program {
     Controller(Box<ControllerArgs>),
     /// Register this machine as a Cell, keep its presence and run its work
     Rep(Box<RepArgs>),
+    /// Stop the Pods of Strict LRPs on this node when its Cell may be counted as lost (runs beside the rep)
+    Fence(FenceArgs),
     /// Print the CRDs as YAML
     Crds(CrdsArgs),
     /// Ask whether an installation works: CRDs, leader, Cells
@@ -119,6 +126,9 @@ pub struct CommonArgs {
         help_heading = "Serving"
     )]
     pub metrics_addr: SocketAddr,
+    /// How /metrics is served.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Address and port of /healthz, /livez and /readyz; port 0 takes a free one
     #[arg(
         long,
@@ -306,6 +316,9 @@ pub struct SuperviseArgs {
     /// The most bytes that each of these files may have
     #[arg(long, value_name = "BYTES", requires = "log_dir")]
     pub log_size: Option<u64>,
+    /// When it is killed unless the rep gives a later time: nanoseconds of CLOCK_BOOTTIME
+    #[arg(long, value_name = "NANOSECONDS")]
+    pub deadline: Option<BootTime>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
@@ -341,7 +354,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_program_has_its_environment_variable() {
-        for program in ["controller", "rep", "check"] {
+        for program in ["controller", "rep", "fence", "check"] {
             let command = Cli::command();
             let program = command.find_subcommand(program).unwrap();
             for arg in program
@@ -405,6 +418,16 @@ mod tests {
                     "{message}"
                 );
             }
+        }
+        for bad in ["0", "101", "-1", "third"] {
+            let flag = format!("--mass-loss-threshold-percent={bad}");
+            let message = wrong(&["diego", "controller", &flag]);
+            assert!(
+                message.contains(&format!("'{bad}'"))
+                    && message.contains("--mass-loss-threshold-percent"),
+                "{message}"
+            );
+            assert!(bad == "third" || message.contains("1..=100"), "{message}");
         }
         let message = wrong(&["diego", "controller", "--presence", "consul"]);
         assert!(

@@ -1,4 +1,8 @@
-//! The two small servers of each program: /metrics, and the probes on a port of their own.
+//! The two small servers of each program: /metrics, by TLS and to known users where that is asked for, and the probes on a
+//! port of their own.
+
+mod access;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,12 +10,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use tls::TlsListener;
+
+pub use access::Reviewer;
+pub use tls::{Loaded, TlsError, TlsFiles};
 
 /// OpenMetrics, as Prometheus asks for it by default.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,12 +62,39 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<Bound, Bind
     Ok(Bound { listener, address })
 }
 
+/// What `/metrics` shows, and to whom.
+pub struct Metrics {
+    /// What it shows.
+    pub registry: Registry,
+    /// Serves by TLS with these files; else in plain text.
+    pub tls: Option<Loaded>,
+    /// Asks who may read; else everybody may.
+    pub reviewer: Option<Reviewer>,
+}
+
+/// What an answer needs.
+struct Page {
+    registry: Registry,
+    reviewer: Option<Reviewer>,
+}
+
 /// Serves `/metrics` until `stop`.
-pub async fn serve_metrics(bound: Bound, registry: Arc<Registry>, stop: CancellationToken) {
+pub async fn serve_metrics(bound: Bound, metrics: Metrics, stop: CancellationToken) {
+    let Metrics {
+        registry,
+        tls,
+        reviewer,
+    } = metrics;
     let app = Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(registry);
-    serve(bound, app, stop).await;
+        .route("/metrics", get(page))
+        .with_state(Arc::new(Page { registry, reviewer }));
+    match tls {
+        Some(loaded) => {
+            let listener = TlsListener::start(bound.listener, bound.address, loaded);
+            serve(listener, app, stop).await;
+        }
+        None => serve(bound.listener, app, stop).await,
+    }
 }
 
 /// Serves `/healthz`, `/livez` and `/readyz` until `stop`. Ready follows `ready`.
@@ -68,11 +105,15 @@ pub async fn serve_probes(bound: Bound, ready: watch::Receiver<bool>, stop: Canc
         .route("/livez", get(alive))
         .route("/readyz", get(readiness))
         .with_state(ready);
-    serve(bound, app, stop).await;
+    serve(bound.listener, app, stop).await;
 }
 
-async fn serve(bound: Bound, app: Router, stop: CancellationToken) {
-    let server = axum::serve(bound.listener, app).with_graceful_shutdown(stop.cancelled_owned());
+async fn serve<L>(listener: L, app: Router, stop: CancellationToken)
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = server.await {
         tracing::error!(%error, "a server ended");
     }
@@ -86,14 +127,20 @@ async fn readiness(State(ready): State<watch::Receiver<bool>>) -> impl IntoRespo
     }
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> impl IntoResponse {
+async fn page(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
+    if let Some(reviewer) = &page.reviewer
+        && let Some((status, why)) = reviewer.refusal(&headers).await
+    {
+        return match status {
+            StatusCode::UNAUTHORIZED => {
+                (status, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()
+            }
+            _ => (status, why).into_response(),
+        };
+    }
     let mut text = String::new();
-    if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
-        return (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            [(header::CONTENT_TYPE, "text/plain")],
-            String::new(),
-        );
+    if prometheus_client::encoding::text::encode(&mut text, &page.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let text = with_one_dot(&text);
     let accept = headers
@@ -104,7 +151,7 @@ async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> i
         true => (OPENMETRICS, text),
         false => (CLASSIC, plain(&text)),
     };
-    (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text)
+    (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// Whether somebody who accepts these would rather have OpenMetrics. Of what is wanted as much, the classic format is

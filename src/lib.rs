@@ -34,12 +34,14 @@
 
 pub mod api;
 mod backoff;
+pub mod boottime;
 pub mod callback;
 pub mod check;
 pub mod client;
 pub mod config;
 pub mod controller;
 pub mod converge;
+pub mod fence;
 pub mod http;
 pub mod metrics;
 mod patch;

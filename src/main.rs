@@ -1,16 +1,16 @@
 //! The `diego` program: parse, start logging, dispatch.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use diego_operator::config::{
-    CheckArgs, Cli, CommonArgs, ControllerArgs, CrdsArgs, Program, RepArgs, SYNC_INTERVAL,
+    CheckArgs, Cli, CommonArgs, ControllerArgs, CrdsArgs, FenceArgs, Program, RepArgs,
+    SYNC_INTERVAL,
 };
 use diego_operator::metrics::ClientMetrics;
 use diego_operator::rep::{self, RepConfig, metrics::RepMetrics};
-use diego_operator::{api, check, client, controller, http, start, telemetry};
+use diego_operator::{api, check, client, controller, fence, http, start, telemetry};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -26,11 +26,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse().program {
         Program::Controller(args) => run(run_controller(*args)),
         Program::Rep(args) => run(run_rep(*args)),
+        Program::Fence(args) => run(run_fence(args)),
         Program::Crds(args) => print_crds(&args),
         Program::Check(args) => run(run_check(args)),
         Program::Supervise(args) => {
             let logs = args.logs();
-            return rep::supervise::supervise_main(args.command, logs);
+            return rep::supervise::supervise_main(args.command, logs, args.deadline);
         }
     };
     match result {
@@ -79,7 +80,15 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     }
     let mut registry = registry();
     let work = controller::run(&args, &config, &mut registry, ready, stop.clone()).await?;
-    metrics_port.serve(registry, &served);
+    let reviewer = match args.common.metrics.asks() {
+        // Of a client of its own: that of the work may not write while another controller leads.
+        true => Some(client::build(
+            &config,
+            &ClientMetrics::new(&mut Registry::default()),
+        )?),
+        false => None,
+    };
+    metrics_port.serve(registry, reviewer, &served);
     tokio::select! {
         () = work => {}
         () = hurry.cancelled() => tracing::warn!("stopping at once"),
@@ -108,7 +117,8 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     // The servers outlive the drain, so that it can be followed.
     let served = CancellationToken::new();
     let metrics_port = servers.serve_probes(is_ready, &served);
-    metrics_port.serve(registry, &served);
+    let reviewer = args.common.metrics.asks().then(|| client.clone());
+    metrics_port.serve(registry, reviewer, &served);
     // Once it works it waits for a store that is away; one that was never there is a wrong flag.
     let patience = start::patience(args.common.start_timeout_seconds);
     let address = start::until_reached(patience, &stop, async || {
@@ -122,6 +132,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let Some(address) = address.await? else {
         return Ok(());
     };
+    let fence = args.fence();
     let config = RepConfig {
         capacity: args.capacity(),
         evacuation_timeout: args.evacuation_timeout(),
@@ -139,11 +150,28 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
         presence,
         node_name: args.node_name,
         boot_id_file: args.boot_id_file,
+        fence,
         hurry,
     };
     let result = rep::run(config, client, metrics, ready, stop).await;
     served.cancel();
     Ok(result?)
+}
+
+async fn run_fence(args: FenceArgs) -> Result<(), Failure> {
+    telemetry::init(args.log_format);
+    let Stop { stop, hurry } = signals()?;
+    let health = http::bind("--health-addr", args.health_addr).await?;
+    tracing::info!(health = %health.address, "serving the probes");
+    let (ready, is_ready) = watch::channel(false);
+    let served = CancellationToken::new();
+    tokio::spawn(http::serve_probes(health, is_ready, served.clone()));
+    tokio::select! {
+        ended = fence::run(args.config(), ready, stop) => ended?,
+        () = hurry.cancelled() => tracing::warn!("stopping at once; nothing is fenced any more"),
+    }
+    served.cancel();
+    Ok(())
 }
 
 /// What SIGTERM and SIGINT cancel.
@@ -154,10 +182,16 @@ struct Stop {
     hurry: CancellationToken,
 }
 
-/// Starts logging, checks what can be checked without a server, and listens for signals.
+/// Starts logging, checks what can be checked without a server, and listens for SIGTERM and SIGINT.
 fn begin(args: &CommonArgs) -> Result<Stop, Failure> {
     telemetry::init(args.log_format);
     args.validate()?;
+    args.metrics.validate()?;
+    signals()
+}
+
+/// Listens for SIGTERM and SIGINT.
+fn signals() -> Result<Stop, Failure> {
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -189,34 +223,51 @@ fn registry() -> Registry {
 /// The two ports of a program, taken before it starts work.
 struct Servers {
     metrics: http::Bound,
+    tls: Option<http::Loaded>,
     health: http::Bound,
 }
 
 impl Servers {
-    async fn bind(args: &CommonArgs) -> Result<Self, http::BindError> {
+    async fn bind(args: &CommonArgs) -> Result<Self, Failure> {
+        let tls = match args.metrics.tls() {
+            Some(files) => Some(files.load().await?),
+            None => None,
+        };
         let metrics = http::bind("--metrics-addr", args.metrics_addr).await?;
         let health = http::bind("--health-addr", args.health_addr).await?;
         tracing::info!(metrics = %metrics.address, health = %health.address, "serving /metrics and the probes");
-        Ok(Servers { metrics, health })
+        Ok(Servers {
+            metrics,
+            tls,
+            health,
+        })
     }
 
     /// Serves the probes from now on; what is left is for when there is something to measure.
     fn serve_probes(self, ready: watch::Receiver<bool>, stop: &CancellationToken) -> MetricsPort {
         tokio::spawn(http::serve_probes(self.health, ready, stop.clone()));
-        MetricsPort(self.metrics)
+        MetricsPort {
+            bound: self.metrics,
+            tls: self.tls,
+        }
     }
 }
 
 /// The port of `/metrics`.
-struct MetricsPort(http::Bound);
+struct MetricsPort {
+    bound: http::Bound,
+    tls: Option<http::Loaded>,
+}
 
 impl MetricsPort {
-    fn serve(self, registry: Registry, stop: &CancellationToken) {
-        tokio::spawn(http::serve_metrics(
-            self.0,
-            Arc::new(registry),
-            stop.clone(),
-        ));
+    /// `reviewer` is the client that asks who may read, where that is to be asked.
+    fn serve(self, registry: Registry, reviewer: Option<kube::Client>, stop: &CancellationToken) {
+        let metrics = http::Metrics {
+            registry,
+            tls: self.tls,
+            reviewer: reviewer.map(http::Reviewer::new),
+        };
+        tokio::spawn(http::serve_metrics(self.bound, metrics, stop.clone()));
     }
 }
 

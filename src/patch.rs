@@ -12,9 +12,9 @@ pub fn status_patch<S: serde::Serialize>(version: &Version, from: &S, to: &S) ->
     })
 }
 
-/// A change of the status of this version, and of no other.
-pub fn bound(resource_version: Option<&str>, status: Value) -> Value {
-    json!({ "metadata": { "resourceVersion": resource_version }, "status": status })
+/// A change of the status of this version of this object, and of no other.
+pub fn bound(uid: Option<&str>, resource_version: Option<&str>, status: Value) -> Value {
+    json!({ "metadata": { "uid": uid, "resourceVersion": resource_version }, "status": status })
 }
 
 /// What turns `from` into `to`, as a merge patch.
@@ -43,6 +43,20 @@ fn replacing(from: &Value, to: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_of_a_rep_is_bound_to_object_and_version() {
+        let body = bound(
+            Some("u"),
+            Some("7"),
+            json!({"state": "Running", "cellEpoch": 3}),
+        );
+        let about = json!({"uid": "u", "resourceVersion": "7"});
+        assert_eq!(
+            (&body["metadata"], &body["status"]["cellEpoch"]),
+            (&about, &json!(3))
+        );
+    }
 
     #[test]
     fn a_patch_leaves_nothing_of_the_old_value_behind() {

@@ -75,6 +75,10 @@ pub enum ActualLRPState {
 #[x_kube(validation = Rule::new("!(self.state in ['Claimed', 'Running']) || (has(self.cellName) && has(self.instanceGuid))").message("a Claimed or Running instance must have `cellName` and `instanceGuid`"))]
 #[x_kube(validation = Rule::new("self.state != 'Crashed' || !has(self.cellName)").message("a Crashed instance must not have a `cellName`"))]
 #[x_kube(validation = Rule::new("self.state == 'Running' || !has(self.address)").message("only a Running instance may have an `address`"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.cellName) || !has(self.cellName) || self.cellName != oldSelf.cellName || !has(oldSelf.cellEpoch) || (has(self.cellEpoch) && self.cellEpoch >= oldSelf.cellEpoch)").message("`cellEpoch` must not go back on the same Cell: whoever wrote this speaks for an earlier registration"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.suspect) || !has(self.cellName) || self.cellName != oldSelf.suspect.cellName || (has(self.cellEpoch) && self.cellEpoch >= oldSelf.suspect.cellEpoch)").message("`cellEpoch` must not be before that of the suspect on the same Cell: whoever wrote this speaks for an earlier registration"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.suspect) || !has(self.suspect) || self.suspect.cellName != oldSelf.suspect.cellName || self.suspect.cellEpoch >= oldSelf.suspect.cellEpoch").message("`suspect.cellEpoch` must not go back on the same Cell"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.evacuating) || !has(self.evacuating) || self.evacuating.cellName != oldSelf.evacuating.cellName || self.evacuating.cellEpoch >= oldSelf.evacuating.cellEpoch").message("`evacuating.cellEpoch` must not go back on the same Cell"))]
 #[serde(rename_all = "camelCase")]
 pub struct ActualLRPStatus {
     /// Unclaimed, Claimed, Running or Crashed. Unclaimed with a cellName is placed and not yet claimed.
@@ -122,6 +126,11 @@ pub struct ActualLRPStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub rejection_count: Option<i32>,
+    /// The Cells that gave it back since it last ran, the latest three, the last one last. It goes to one of them only
+    /// when no other Cell has room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::rejected_by")]
+    pub rejected_by: Vec<String>,
     /// When a Crashed instance will be started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_restart_time: Option<MicroTime>,

@@ -129,6 +129,9 @@ pub struct CellStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub incarnation_epoch: Option<i64>,
+    /// True while instances of DesiredLRPs with missingCellPolicy Strict are stopped here before the presence can end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<bool>,
     /// Resources taken by what is assigned to this Cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocated: Option<Allocated>,
@@ -147,6 +150,16 @@ pub struct CellStatus {
     /// What the last loss of this Cell cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<LastRecovery>,
+    /// How often in a row the Cell was lost and came back, each time within ten minutes of the time before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub flaps: Option<i32>,
+    /// When it last came back after it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_return_time: Option<MicroTime>,
+    /// No new work comes to the Cell until then, because it was lost and came back more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_down_until: Option<MicroTime>,
     /// Ready is the summary: the presence is held and the Cell can be given work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -198,4 +211,7 @@ pub struct LastRecovery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub source: Option<String>,
+    /// True when the mass-loss guard held the loss back and an operator confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<bool>,
 }

@@ -54,9 +54,11 @@ pub struct DesiredLRPSpec {
     #[serde(default = "default_start_timeout")]
     #[schemars(range(min = 0, max = 86_400))]
     pub start_timeout_seconds: i32,
-    /// What becomes of an instance whose Cell is missing. Suspect keeps it recorded, and routable, until its
-    /// replacement runs. Strict drops it from the record at once.
+    /// What becomes of an instance whose Cell is missing. Suspect keeps it running and routable until its replacement
+    /// runs. Strict runs it at most once: its Cell stops it when the presence can't be renewed, and nothing replaces it
+    /// before it must be dead. It can't be changed: what runs was started under it.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("missingCellPolicy must not change: create a new DesiredLRP"))]
     pub missing_cell_policy: MissingCellPolicy,
     /// Free text for the caller's own use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +77,7 @@ pub enum MissingCellPolicy {
     /// It is kept, and routable, until its replacement runs.
     #[default]
     Suspect,
-    /// It is dropped from the record at once.
+    /// It is stopped by its Cell, and replaced once it must be dead.
     Strict,
 }
 

@@ -33,5 +33,8 @@ pub const VERSION: &str = "v1alpha1";
 /// Label on an ActualLRP that carries the name of its DesiredLRP.
 pub const LABEL_DESIRED_LRP: &str = "diego.cloudfoundry.org/desired-lrp";
 
+/// Annotation by which an operator confirms that a Cell whose loss is held back is really lost; its value is `true`.
+pub const ANNOTATION_CONFIRM_LOSS: &str = "diego.cloudfoundry.org/confirm-loss";
+
 /// Label on an ActualLRP that carries its index.
 pub const LABEL_INDEX: &str = "diego.cloudfoundry.org/index";

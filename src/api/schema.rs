@@ -42,6 +42,16 @@ pub fn tags(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Names of the Cells that gave a piece of work back.
+pub fn rejected_by(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 3,
+        "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "maxLength": 63 }
+    })
+}
+
 /// A Kubernetes quantity in bytes.
 pub fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -104,6 +104,7 @@ pub enum TaskState {
 #[x_kube(validation = Rule::new("oldSelf.state != 'Running' || self.state != 'Running' || (oldSelf.cellName == self.cellName && oldSelf.instanceGuid == self.instanceGuid)").message("a Running Task must stay on its Cell: a Task runs at most once"))]
 #[x_kube(validation = Rule::new("self.state != 'Resolving' || oldSelf.state in ['Completed', 'Resolving']").message("only a Completed Task becomes Resolving"))]
 #[x_kube(validation = Rule::new("self.state != 'Running' || (has(self.cellName) && has(self.instanceGuid))").message("a Running Task must have `cellName` and `instanceGuid`"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.cellName) || !has(self.cellName) || self.cellName != oldSelf.cellName || !has(oldSelf.cellEpoch) || (has(self.cellEpoch) && self.cellEpoch >= oldSelf.cellEpoch)").message("`cellEpoch` must not go back on the same Cell: whoever wrote this speaks for an earlier registration"))]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
     /// Pending, Running, Completed or Resolving. Pending with a cellName is placed and not yet started.
@@ -143,6 +144,11 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub rejection_reason: Option<String>,
+    /// The Cells that gave it back, the latest three, the last one last, until it runs. It goes to one of them only when
+    /// no other Cell has room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::rejected_by")]
+    pub rejected_by: Vec<String>,
     /// When it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_completed_time: Option<MicroTime>,

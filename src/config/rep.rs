@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::CommonArgs;
 use crate::api::{Capacity, ExecutorKind, quantity};
+use crate::rep::deadline_file::FenceFiles;
 use crate::rep::node::Offer;
 use crate::rep::procfs::BOOT_ID;
 
@@ -47,6 +48,24 @@ pub struct RepArgs {
     /// File that tells which boot the machine is in, with --executor pods: another one says that all Pods on it are gone
     #[arg(long, env = "DIEGO_BOOT_ID_FILE", value_name = "FILE", default_value = BOOT_ID, help_heading = "Cell")]
     pub boot_id_file: PathBuf,
+    /// File for the deadline at which `diego fence` stops the Pods of LRPs with missingCellPolicy Strict, with --executor pods
+    #[arg(
+        long,
+        env = "DIEGO_FENCE_DEADLINE_FILE",
+        value_name = "FILE",
+        requires = "fence_ready_file",
+        help_heading = "Cell"
+    )]
+    pub fence_deadline_file: Option<PathBuf>,
+    /// File by which `diego fence` tells that it is at work (its --ready-file)
+    #[arg(
+        long,
+        env = "DIEGO_FENCE_READY_FILE",
+        value_name = "FILE",
+        requires = "fence_deadline_file",
+        help_heading = "Cell"
+    )]
+    pub fence_ready_file: Option<PathBuf>,
     /// Memory offered to instances and Tasks, such as 4Gi [default: the machine's; with --executor pods what the kubelet
     /// gives to Pods]
     #[arg(long, env = "DIEGO_MEMORY", value_name = "QUANTITY", value_parser = parse_quantity, help_heading = "Cell")]
@@ -109,6 +128,12 @@ impl RepArgs {
     /// # Errors
     /// What is missing or does not fit.
     pub fn validate(&self) -> Result<(), String> {
+        if let (ExecutorArg::Process, Some(file)) = (self.executor, &self.fence_deadline_file) {
+            return Err(format!(
+                "--fence-deadline-file {}: is for --executor pods; processes are fenced by their supervisors: leave it out",
+                file.display()
+            ));
+        }
         match (self.executor, &self.node_name) {
             (ExecutorArg::Pods, None) => Err(
                 "--executor pods needs --node-name, the name of the Node that this machine is; in a Pod take it from the field spec.nodeName".into(),
@@ -125,6 +150,14 @@ impl RepArgs {
     pub fn cell_id(&self) -> String {
         let name = self.cell_id.as_ref().or(self.node_name.as_ref());
         name.cloned().unwrap_or_default()
+    }
+
+    /// The files between this rep and its fencer.
+    pub fn fence(&self) -> Option<FenceFiles> {
+        Some(FenceFiles {
+            deadline: self.fence_deadline_file.clone()?,
+            ready: self.fence_ready_file.clone()?,
+        })
     }
 
     /// What the operator says of what the Cell offers.
@@ -255,6 +288,29 @@ mod tests {
             ["--node-name", "63", "rename", "set --cell-id"]
                 .iter()
                 .all(|word| error.contains(word)),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_fence_needs_both_its_files_and_pods() {
+        let both = ["--fence-deadline-file=/d", "--fence-ready-file=/r"];
+        let pods = ["--executor=pods", "--node-name=n1"];
+        let args = parse(&[&pods[..], &both].concat()).unwrap();
+        assert!(args.validate().is_ok() && args.fence().is_some());
+        assert_eq!(parse(&pods).unwrap().fence(), None);
+        let error = parse(&[&pods[..], &both[..1]].concat()).unwrap_err();
+        assert!(error.contains("--fence-ready-file"), "{error}");
+        let args = parse(&[&["--cell-id=c1"], &both[..]].concat()).unwrap();
+        let error = args.validate().unwrap_err();
+        assert!(
+            [
+                "--fence-deadline-file /d",
+                "--executor pods",
+                "leave it out"
+            ]
+            .iter()
+            .all(|word| error.contains(word)),
             "{error}"
         );
     }

@@ -22,6 +22,7 @@ use crate::presence::{Presence, PresencePhase, PresenceStore};
 
 use super::callbacks::Callbacks;
 use super::events::{EventSink, Hold};
+use super::guard::Guard;
 use super::leader::Kept;
 use super::pods::{Pods, Wake};
 use super::recovery::Loss;
@@ -71,6 +72,8 @@ pub struct Context {
     pub watch_heard: AtomicBool,
     /// Losses seen while this controller did not lead.
     pub kept: Kept,
+    /// Holds back losses of too many Cells at once.
+    pub guard: Guard,
     /// The convergence run under way.
     pub runs: Mutex<Runs>,
     room: AtomicBool,
@@ -111,6 +114,8 @@ pub struct Parts {
     pub taints: Taints,
     /// How long the object of a Cell outlives it.
     pub retention: Duration,
+    /// The part of all Cells, in percent, whose loss at once is ordinary.
+    pub mass_loss_threshold: u32,
     /// Open while this controller leads. Every write of the lanes passes it; nothing is planned while it is shut.
     pub gate: Gate,
 }
@@ -133,6 +138,7 @@ impl Context {
             trusted_since: Mutex::new(Instant::now()),
             watch_heard: AtomicBool::new(false),
             kept: Kept::default(),
+            guard: Guard::default(),
             runs: Mutex::default(),
             room: AtomicBool::new(false),
             recovering: Mutex::default(),
@@ -183,6 +189,7 @@ impl Context {
             at: Instant::now(),
         };
         locked(&self.heard).insert(presence.cell.clone(), heard);
+        self.guard.heard(&presence.cell, heard.phase);
         self.world(|world| world.mark_alive(&presence.cell));
     }
 

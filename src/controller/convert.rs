@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::api::{
-    ActualLRP, Cell, DesiredLRP, ExecutorKind, Task, TaskState, quantity, template::RawTemplate,
-    template::Resources,
+    ANNOTATION_CONFIRM_LOSS, ActualLRP, Cell, DesiredLRP, ExecutorKind, Task, TaskState, quantity,
+    template::RawTemplate, template::Resources,
 };
 use crate::callback::receiver;
 use crate::converge::demand::Demand;
@@ -61,6 +61,9 @@ pub fn cell(object: &Cell) -> CellRecord {
         optional_tags: spec.optional_placement_tags.clone(),
         unschedulable: spec.unschedulable.unwrap_or_default(),
         evacuate: spec.evacuate.unwrap_or_default(),
+        loss_confirmed: (metadata.annotations.as_ref())
+            .and_then(|annotations| annotations.get(ANNOTATION_CONFIRM_LOSS))
+            .is_some_and(|value| value == "true"),
         status: status.clone().unwrap_or_default(),
     }
 }

@@ -13,6 +13,7 @@ mod execute;
 mod feed;
 mod forget;
 mod gauges;
+mod guard;
 pub mod leader;
 mod ledger;
 mod load;
@@ -142,6 +143,7 @@ pub async fn run(
         pods,
         taints,
         retention: args.nodes.retention(),
+        mass_loss_threshold: args.nodes.mass_loss_threshold_percent,
         gate: gate.clone(),
     });
     gauges::register(registry, &context);
@@ -202,6 +204,7 @@ pub async fn run(
         }
         tasks.spawn(feed::flush(context.clone(), dirty.clone()));
         tasks.spawn(load::run(context.clone()));
+        tasks.spawn(guard::run(context.clone()));
         tasks.spawn(runs::run(context.clone()));
         tasks.spawn(leader::terms(context.clone(), terms));
         tokio::spawn(feed::sweep_orphans(context.clone()));
@@ -239,6 +242,7 @@ pub async fn run(
         tasks.spawn(async move {
             listed.all().await;
             tracing::info!("all kinds are listed: working");
+            guard::refresh(&first);
             // Before anything is looked at. Who has to be elected begins a run with its term.
             if first.leading() {
                 runs::begin(&first, runs::Trigger::Startup);

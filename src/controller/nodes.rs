@@ -75,8 +75,8 @@ pub async fn nodes(context: Arc<Context>, client: Client, mut listed: Listed) {
     }
 }
 
-/// All Pods that take room, for ever: no more is kept of one than its node and what it requests, and of ours whose they
-/// are.
+/// All Pods that take room, for ever: no more is kept of one than its node, what it requests, and which Pods it is like;
+/// and of ours whose they are.
 pub async fn foreign_pods(context: Arc<Context>, client: Client, mut listed: Listed) {
     let api = Api::<SomePod>::all(client);
     let params = ListParams::default().fields(TAKES_ROOM);
@@ -116,10 +116,11 @@ fn enter(world: &mut World, takes: Takes<'_>) -> bool {
         node,
         resources,
         ours,
+        kin,
     } = takes;
     match ours {
-        Some((work, guid)) => world.put_own(uid, node, resources, work, guid),
-        None => world.put_foreign(uid, node, resources),
+        Some((work, guid)) => world.put_own(uid, node, resources, work, guid, kin),
+        None => world.put_foreign(uid, node, resources, kin),
     }
 }
 

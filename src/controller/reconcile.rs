@@ -11,6 +11,7 @@ use kube::runtime::controller::Action;
 use crate::api::{Cell, CellState, DesiredLRP, Task};
 use crate::client::{CallError, bounded};
 use crate::converge::cell::{self, Observation, Source, Verdict};
+use crate::converge::hold_down;
 use crate::converge::plan::Scope;
 use crate::converge::status;
 use crate::metrics::{ControllerLabel, ResultLabel};
@@ -21,6 +22,7 @@ use super::convert::key;
 use super::events::reference;
 use super::execute::{Tally, converge, params};
 use super::forget::forget;
+use super::guard;
 use super::ledger;
 use super::recovery::{Loss, recover};
 use super::runs::{self, Look, Object, guarded};
@@ -113,10 +115,12 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
                 context.heard(&presence);
                 tell_of_old_epoch(&context, &name, &presence);
                 judge_held(&context, &name, Observation::Held(presence)).await?;
-                context.interval
+                let now = Timestamp::now();
+                until(held_down(&context, &name, now), now, context.interval)
             }
             None => absent(&context, &name).await,
         };
+        spend_confirmation(&context, &name, held).await;
         context.wake_taint(&name);
         // Finishes what a recovery, a return or a drain began.
         let scope = Scope::Cell(name.clone());
@@ -130,6 +134,26 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
         Ok((Action::requeue(again), tally))
     })
     .await
+}
+
+/// Until when a Cell takes no new work because it was lost too often.
+fn held_down(context: &Context, name: &str, now: Timestamp) -> Option<Timestamp> {
+    context.world(|world| hold_down::until(&world.cells().get(name)?.status, now))
+}
+
+/// An operator's confirmation of a loss is taken off a Cell that is there, or was judged lost: it is not for a later one.
+async fn spend_confirmation(context: &Context, name: &str, held: bool) {
+    let spent = context.world(|world| {
+        let record = world.cells().get(name).filter(|it| it.loss_confirmed)?;
+        let settled = match record.status.state {
+            Some(CellState::Missing | CellState::Evacuated) => true,
+            None | Some(CellState::Present | CellState::Evacuating) => held,
+        };
+        settled.then(|| record.version.clone())
+    });
+    if let Some(version) = spent {
+        guard::consume(context, name, &version).await;
+    }
 }
 
 /// A Cell that registered with a store that lost its data: its epoch is smaller than the one it was lost under,
@@ -234,6 +258,10 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
         heard.phase == PresencePhase::Restarting && heard.at.elapsed() < heard.ttl
     }) {
         return context.ttl(name);
+    }
+    let may_have_left = heard.is_some_and(|heard| heard.phase == PresencePhase::Draining);
+    if !may_have_left {
+        context.guard.noticed(name, heard.map(|heard| heard.phase));
     }
     if context.watch_is_heard() {
         tokio::time::sleep(WATCH_FIRST).await;

@@ -21,6 +21,7 @@ use crate::presence::{Departure, Notice, Presence, PresenceEvent, PresencePhase}
 use super::context::Context;
 use super::events::reference;
 use super::execute::converge;
+use super::guard::{self, Answer};
 use super::ledger;
 use super::report::{Recovery, expired, report};
 
@@ -43,6 +44,7 @@ pub struct Loss {
 
 /// Reacts to every presence event; each lost Cell has a task of its own, so that none waits for another.
 pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent>) {
+    let mut outage = false;
     while let Some(event) = events.recv().await {
         match event {
             PresenceEvent::Held(presence) => {
@@ -50,20 +52,24 @@ pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent
                 context.heard(&presence);
                 context.wake_cell(&presence.cell);
             }
-            PresenceEvent::Gone(departure) => gone(&context, &departure),
+            PresenceEvent::Gone(departure) => gone(&context, &departure, outage),
             PresenceEvent::Synced { reset, .. } => {
                 context.metrics.store_reachable.set(1);
                 context.watch_heard.store(true, Ordering::Relaxed);
-                if reset {
+                let was_away = std::mem::take(&mut outage);
+                if reset || was_away {
                     context.distrust();
+                }
+                if reset {
                     tracing::warn!(
                         "the presence store lost its data: no absence is believed for one TTL"
                     );
                 } else {
-                    tracing::info!("the presence of all Cells was listed");
+                    tracing::info!(was_away, "the presence of all Cells was listed");
                 }
             }
             PresenceEvent::Unreachable { .. } => {
+                outage = true;
                 context.metrics.store_reachable.set(0);
                 context.watch_heard.store(false, Ordering::Relaxed);
             }
@@ -81,7 +87,8 @@ pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent
     }
 }
 
-fn gone(context: &Arc<Context>, departure: &Departure) {
+/// `outage`: the store was away until now.
+fn gone(context: &Arc<Context>, departure: &Departure, outage: bool) {
     let Presence { cell, value, .. } = &departure.last;
     let ttl = departure.last.ttl().unwrap_or_else(|| context.ttl(cell));
     let mut loss = Loss {
@@ -96,8 +103,14 @@ fn gone(context: &Arc<Context>, departure: &Departure) {
         // One TTL before the store let go of it there was a renewal.
         alive: departure.at.checked_sub(ttl).unwrap_or(departure.at),
     };
+    // Before any verdict on those that go with it.
+    context.guard.noticed(cell, loss.phase);
     let context = context.clone();
     tokio::spawn(async move {
+        if outage {
+            // Nobody saw it go: it is absent, and may only be late to show itself again.
+            tokio::time::sleep(ttl).await;
+        }
         if loss.phase == Some(PresencePhase::Restarting) {
             // The next incarnation registers within milliseconds; if not, the Cell is lost after all.
             tracing::info!(cell = loss.cell, "the rep is restarting");
@@ -130,8 +143,21 @@ pub async fn recover(context: &Arc<Context>, loss: Loss) {
 
 async fn handle(context: &Arc<Context>, loss: Loss) {
     let cell = loss.cell.clone();
-    match verdict(context, &loss).await {
-        Outcome::Written(record, Verdict::Lost) => lost(context, loss, &record).await,
+    let outcome = verdict(context, &loss).await;
+    match &outcome {
+        Outcome::Written(_, Verdict::Lost) => context.guard.lost(&cell),
+        Outcome::Written(..) | Outcome::Nothing | Outcome::NoObject { .. } => {
+            context.guard.settled(&cell);
+        }
+        Outcome::Held | Outcome::Kept => {}
+    }
+    match outcome {
+        Outcome::Written(record, Verdict::Lost) => {
+            lost(context, loss, &record).await;
+            if record.loss_confirmed {
+                guard::consume(context, &cell, &record.version).await;
+            }
+        }
         Outcome::Written(record, _) => {
             tracing::info!(cell, "the Cell gave its presence back");
             let about = reference("Cell", None, &cell, &record.version.uid);
@@ -145,7 +171,7 @@ async fn handle(context: &Arc<Context>, loss: Loss) {
             context.world(|world| world.mark_vanished(&cell, recorded));
             converge(context, &context.slow, &Scope::Cell(cell), None).await;
         }
-        Outcome::Nothing => {}
+        Outcome::Nothing | Outcome::Held | Outcome::Kept => {}
     }
 }
 
@@ -155,6 +181,10 @@ enum Outcome {
     Written(Box<CellRecord>, Verdict),
     /// The presence is back, or the ledger knows already.
     Nothing,
+    /// Too many Cells are gone at once.
+    Held,
+    /// The leader acts on it.
+    Kept,
     /// The Cell has no object.
     NoObject {
         /// The greatest epoch of the work recorded on it, before the confirming read.
@@ -169,7 +199,7 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
     let mut warned = false;
     loop {
         if context.kept.keep(&context.gate, loss) {
-            return Outcome::Nothing;
+            return Outcome::Kept;
         }
         let problem = match try_verdict(context, loss).await {
             Ok(outcome) => return outcome,
@@ -213,11 +243,33 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
         ),
         phase: loss.phase,
     };
+    let read = Instant::now();
+    let is_loss = context.world(|world| {
+        let record = world.cells().get(&loss.cell);
+        record.is_some_and(|record| cell::judge(record, &seen) == Verdict::Lost)
+    });
+    let answer = match is_loss {
+        true => guard::ask(context, &loss.cell, read).await,
+        false => Ok(Answer::Believed { confirmed: false }),
+    };
+    let confirmed = match answer.map_err(|error| error.to_string())? {
+        Answer::Believed { confirmed } => confirmed,
+        Answer::Back => {
+            context.wake_cell(&loss.cell);
+            return Ok(Outcome::Nothing);
+        }
+        Answer::Held(count) => {
+            let held = guard::hold(context, loss, count).await;
+            held.map_err(|error| error.to_string())?;
+            return Ok(Outcome::Held);
+        }
+    };
     let now = Timestamp::now();
     let times = LossTimes {
         lost: loss.noticed_time,
         detected: now,
         source: loss.source,
+        confirmed,
     };
     let written = ledger::write(context, &context.fast.client, &loss.cell, |_, record| {
         let verdict = cell::judge(record, &seen);

@@ -4,11 +4,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::conditions::{self, READY, Truth};
-use crate::api::{CellState, CellStatus, LastRecovery};
+use crate::api::{ANNOTATION_CONFIRM_LOSS, CellState, CellStatus, LastRecovery};
 use crate::presence::{Presence, PresencePhase};
 
+use super::brake::Count;
+use super::hold_down;
 use super::node::Standing;
 use super::world::CellRecord;
+
+/// Reason of the condition Ready of a Cell whose loss is held back.
+pub const MASS_LOSS_HELD: &str = "MassLossHeld";
+
+/// Reason of the condition Ready of a Cell that was lost and came back too often.
+pub const HELD_DOWN: &str = "HeldDown";
 
 /// What was read from the presence store about one Cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +132,8 @@ pub struct LossTimes {
     pub detected: Timestamp,
     /// How it came to be known.
     pub source: Source,
+    /// An operator confirmed it, since it was held back.
+    pub confirmed: bool,
 }
 
 /// The ledger after `verdict`.
@@ -135,6 +145,15 @@ pub fn apply(
     now: Timestamp,
 ) -> CellStatus {
     let mut next = cell.status.clone();
+    if let Observation::Held(Presence {
+        epoch,
+        value: Some(value),
+        ..
+    }) = seen
+        && Some(*epoch) >= next.epoch
+    {
+        next.fenced = value.fence.then_some(true);
+    }
     match (seen, verdict) {
         (_, Verdict::Unchanged) => {}
         (Observation::Held(presence), _) => {
@@ -172,15 +191,52 @@ pub fn apply(
             waiting_actual_lrps: 0,
             tasks: 0,
             source: Some(loss.source.as_str().into()),
+            confirmed: loss.confirmed.then_some(true),
         });
     }
+    let back = matches!(verdict, Verdict::NewIncarnation | Verdict::Returned);
+    if back && cell.status.state == Some(CellState::Missing) {
+        hold_down::returned(&mut next, now);
+    }
+    hold_down::expire(&mut next, now);
     refresh_ready(cell, &mut next, now);
     next
 }
 
+/// The ledger of a Cell whose presence is gone, and whose loss is held back. Its state stays what it was.
+pub fn held(name: &str, cell: &CellRecord, count: Count, now: Timestamp) -> CellStatus {
+    let Count { lost, population } = count;
+    let message = format!(
+        "The presence is gone, but so are too many at once to be believed ({lost} of {population} Cells): nothing is moved and no Task is failed. This ends by itself when Cells come back. If this Cell is really lost: kubectl annotate cell {name} {ANNOTATION_CONFIRM_LOSS}=true"
+    );
+    let mut next = cell.status.clone();
+    let ready = (Truth::False, MASS_LOSS_HELD, &*message);
+    set_ready(cell, &mut next, ready, now);
+    next
+}
+
+/// Whether the ledger says that the Cell's loss is held back.
+pub fn is_held(status: &CellStatus) -> bool {
+    conditions::get(&status.conditions, READY).is_some_and(|ready| ready.reason == MASS_LOSS_HELD)
+}
+
+/// Whether a Cell whose ledger says that it is there takes no new work all the same.
+pub fn rests(cell: &CellRecord, now: Timestamp) -> bool {
+    is_held(&cell.status) || hold_down::until(&cell.status, now).is_some()
+}
+
 /// Sets the Ready condition from the state and the operator's wishes.
 pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp) {
-    let (truth, reason, message) = match status.state {
+    if let (Some(CellState::Present), false) = (status.state, cell.evacuate)
+        && let Some(until) = hold_down::until(status, now)
+    {
+        let message = format!(
+            "The presence is held, but the Cell was lost and came back {} times, each time within ten minutes: no new work comes here until {until:.0}. What runs here stays.",
+            status.flaps.unwrap_or_default()
+        );
+        return set_ready(cell, status, (Truth::False, HELD_DOWN, &message), now);
+    }
+    let ready = match status.state {
         None => (
             Truth::Unknown,
             "PresenceUnknown",
@@ -235,13 +291,23 @@ pub fn refresh_ready(cell: &CellRecord, status: &mut CellStatus, now: Timestamp)
             ),
         },
     };
+    set_ready(cell, status, ready, now);
+}
+
+fn set_ready(
+    cell: &CellRecord,
+    status: &mut CellStatus,
+    (truth, reason, message): (Truth, &str, &str),
+    now: Timestamp,
+) {
+    let generation = Some(cell.generation);
     conditions::set(
         &mut status.conditions,
         READY,
         truth,
         reason,
         message,
-        Some(cell.generation),
+        generation,
         now,
     );
 }

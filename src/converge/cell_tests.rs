@@ -18,6 +18,7 @@ fn ledger(state: Option<CellState>) -> CellRecord {
         optional_tags: Vec::new(),
         unschedulable: false,
         evacuate: false,
+        loss_confirmed: false,
         status: CellStatus {
             state,
             epoch: state.map(|_| 7),
@@ -39,6 +40,7 @@ fn held(epoch: i64, incarnation: &str, phase: PresencePhase) -> Observation {
         first_epoch: None,
         epoch_base: 0,
         epoch: None,
+        fence: false,
     };
     Observation::Held(Presence {
         cell: "a".into(),
@@ -170,4 +172,82 @@ fn an_incarnation_begins_with_its_first_registration() {
         (Some(9), Some(4)),
         "the ledger of a Cell that was deleted and is back"
     );
+}
+
+#[test]
+fn a_cell_that_flaps_is_held_down_and_one_that_is_lost_once_is_not() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut cell = ledger(Some(CellState::Present));
+    let reason = |cell: &CellRecord| {
+        conditions::get(&cell.status.conditions, READY)
+            .unwrap()
+            .reason
+            .clone()
+    };
+    let mut epoch = 7;
+    for (second, expected) in [(100, "PresenceHeld"), (110, HELD_DOWN), (120, HELD_DOWN)] {
+        let lost = Observation::Gone {
+            ledger_epoch: Some(epoch),
+            revision: epoch + 1,
+            phase: Some(PresencePhase::Held),
+        };
+        cell.status = apply(&cell, &lost, Verdict::Lost, None, at(second));
+        epoch += 2;
+        let back = held(epoch, "first", PresencePhase::Held);
+        let verdict = judge(&cell, &back);
+        assert_eq!(verdict, Verdict::Returned);
+        cell.status = apply(&cell, &back, verdict, None, at(second));
+        assert_eq!(reason(&cell), expected, "{second}");
+        assert_eq!(rests(&cell, at(second)), expected == HELD_DOWN);
+    }
+    assert_eq!(cell.status.flaps, Some(3));
+    let message = &conditions::get(&cell.status.conditions, READY)
+        .unwrap()
+        .message;
+    assert!(
+        message.contains("3 times") && message.contains("1970-01-01T00:03:00Z"),
+        "{message}"
+    );
+    // 60 s after the third return, by whatever look comes next.
+    let still = held(epoch, "first", PresencePhase::Held);
+    cell.status = apply(&cell, &still, judge(&cell, &still), None, at(179));
+    assert_eq!(reason(&cell), HELD_DOWN);
+    assert!(rests(&cell, at(179)) && !rests(&cell, at(180)));
+    cell.status = apply(&cell, &still, judge(&cell, &still), None, at(180));
+    assert_eq!(reason(&cell), "PresenceHeld");
+    assert_eq!(cell.status.held_down_until, None);
+    // An evacuation is no loss.
+    let mut left = ledger(Some(CellState::Evacuated));
+    for epoch in [9, 11] {
+        left.status.state = Some(CellState::Evacuated);
+        let back = held(epoch, "first", PresencePhase::Held);
+        left.status = apply(&left, &back, judge(&left, &back), None, at(100));
+    }
+    assert_eq!((left.status.flaps, rests(&left, at(100))), (None, false));
+}
+
+#[test]
+fn a_held_loss_is_told_with_the_remedy_and_is_over_when_the_cell_is_back() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut cell = ledger(Some(CellState::Present));
+    let count = Count {
+        lost: 3,
+        population: 4,
+    };
+    cell.status = super::held("a", &cell, count, at(1));
+    let ready = conditions::get(&cell.status.conditions, READY).unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("False", MASS_LOSS_HELD));
+    for words in [
+        "3 of 4",
+        "kubectl annotate cell a diego.cloudfoundry.org/confirm-loss=true",
+    ] {
+        assert!(ready.message.contains(words), "{}", ready.message);
+    }
+    assert_eq!(cell.status.state, Some(CellState::Present));
+    assert!(is_held(&cell.status) && rests(&cell, at(1)));
+    let back = held(7, "first", PresencePhase::Held);
+    let verdict = judge(&cell, &back);
+    assert_eq!(verdict, Verdict::Unchanged);
+    cell.status = apply(&cell, &back, verdict, None, at(2));
+    assert!(!is_held(&cell.status) && !rests(&cell, at(2)));
 }

@@ -1,9 +1,12 @@
 //! What a DesiredLRP or Task asks of the Cell it shall run on.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use crate::api::template::{self, RawTemplate, Resources};
 
+use super::neighbours::{Likeness, Of, PodNeeds};
 use super::node::{self, NodeNeeds};
 use super::process_spec::ProcessSpec;
 
@@ -20,6 +23,10 @@ pub struct Demand {
     pub pods_refusal: Option<String>,
     /// What it asks of a Cell that is a node.
     pub node: NodeNeeds,
+    /// What it asks of the Pods near it there.
+    pub pods: PodNeeds,
+    /// The labels of its Pods, beside ours.
+    pub labels: BTreeMap<String, String>,
     /// The scheduler that its placement is left to; the auction places what names none.
     pub scheduler: Option<String>,
 }
@@ -37,19 +44,36 @@ impl Demand {
         let process_refusal = ProcessSpec::from_template(&parsed)
             .err()
             .map(|refusal| refusal.to_string());
+        let labels = parsed.metadata.and_then(|metadata| metadata.labels);
         let pod = parsed.spec.unwrap_or_default();
-        let (node, unread) = match NodeNeeds::read(&pod) {
-            Ok(node) => (node, None),
-            Err(field) => (NodeNeeds::default(), Some(field)),
-        };
+        let mut unread = Vec::new();
+        let node = NodeNeeds::read(&pod).unwrap_or_else(|field| {
+            unread.push(field);
+            NodeNeeds::default()
+        });
+        let pods = PodNeeds::read(&pod).unwrap_or_else(|field| {
+            unread.push(field);
+            PodNeeds::default()
+        });
         Ok(Demand {
             resources,
             tags,
             process_refusal,
             pods_refusal: node::refusal(&pod, unread),
             node,
+            pods,
+            labels: labels.unwrap_or_default(),
             scheduler: pod.scheduler_name,
         })
+    }
+
+    /// Its Pods as the terms of others see them.
+    pub fn likeness<'a>(&'a self, namespace: &'a str, of: Of<'a>) -> Likeness<'a> {
+        Likeness {
+            namespace,
+            labels: &self.labels,
+            of: Some(of),
+        }
     }
 }
 
@@ -91,7 +115,9 @@ mod tests {
 
     #[test]
     fn what_only_a_scheduler_can_honour_is_refused_with_field_and_remedy() {
-        let term = json!([{"topologyKey": "zone", "labelSelector": {}}]);
+        let team = json!({"matchLabels": {"team": "db"}});
+        let term = json!([{"topologyKey": "zone", "namespaceSelector": team}]);
+        let keys = json!([{"topologyKey": "zone", "matchLabelKeys": ["hash"]}]);
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         let port = json!([{"name": "a", "image": "web", "ports": [{"containerPort": 80, "hostPort": 80}]}]);
         let gpu = json!([{"name": "a", "image": "web", "resources": {"limits": {"example.com/gpu": "1"}}}]);
@@ -99,12 +125,12 @@ mod tests {
             (
                 "affinity",
                 json!({"podAffinity": {required: term}}),
-                "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+                "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector (only {} is known, for all namespaces)",
             ),
             (
                 "affinity",
-                json!({"podAntiAffinity": {required: term}}),
-                "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+                json!({"podAntiAffinity": {required: keys}}),
+                "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys",
             ),
             (
                 "topologySpreadConstraints",

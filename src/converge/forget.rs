@@ -95,6 +95,7 @@ mod tests {
             optional_tags: Vec::new(),
             unschedulable: false,
             evacuate: false,
+            loss_confirmed: false,
             status,
         }
     }
@@ -169,6 +170,7 @@ mod tests {
             waiting_actual_lrps: 0,
             tasks: 0,
             source: None,
+            confirmed: None,
         });
         assert_eq!(decided(&cell, 209), None);
         assert_eq!(decided(&cell, 210), Some(Forget::Retention));

@@ -266,6 +266,16 @@ pub fn lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpActio
     }
 }
 
+/// The same for an instance that must not run twice: on a Cell that is drained it is stopped as soon as its record has
+/// given it up, for nothing replaces it before.
+pub fn strict_lrp(record: LrpRecord, container: ContainerState, mode: Mode) -> LrpAction {
+    use ContainerState as C;
+    match (container, record, mode) {
+        (C::Starting | C::Running, LrpRecord::SuspectMine, Mode::Draining) => LrpAction::Stop,
+        (_, _, Mode::Ordinary | Mode::Draining) => lrp(record, container, mode),
+    }
+}
+
 /// The next step for a Task.
 pub fn task(record: TaskRecord, container: ContainerState, mode: Mode) -> TaskAction {
     use ContainerState as C;

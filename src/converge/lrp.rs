@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::api::{ActualLRPState as State, ActualLRPStatus, MissingCellPolicy};
 
 use super::crash::{self, Restart};
+use super::fence::{self, Remains};
 use super::life::Life;
 use super::world::{Desired, Lrp};
 
@@ -73,6 +74,16 @@ impl StartReason {
 pub enum Act {
     /// Nothing now; look again at that time, if any.
     Wait(Option<Timestamp>),
+    /// Its instance, on a Cell that is lost or drained, is kept as the suspect, and nothing replaces it while it may
+    /// still run.
+    HoldBack {
+        /// Why it will be placed.
+        reason: StartReason,
+        /// What is waited for, and what to do where that does not come by itself.
+        error: String,
+        /// When it is over by itself, if it is.
+        until: Option<Timestamp>,
+    },
     /// Find a Cell for it.
     Place {
         /// Why.
@@ -103,11 +114,13 @@ pub fn belongs(lrp: &Lrp, desired: &str) -> bool {
     lrp.owner.as_deref().is_none_or(|owner| owner == desired)
 }
 
-/// Decides about one ActualLRP. `life` tells the fate of work on a Cell under an epoch.
+/// Decides about one ActualLRP. `life` tells the fate of work on a Cell under an epoch, and `remains` what may still run
+/// on one that is lost.
 pub fn decide(
     lrp: &Lrp,
     desired: Option<&Desired>,
     life: &dyn Fn(&str, Option<i64>) -> Life,
+    remains: &dyn Fn(&str) -> Remains,
     now: Timestamp,
 ) -> Act {
     if lrp.version.deleting {
@@ -129,10 +142,14 @@ pub fn decide(
     if desired.demand.is_err() {
         return Act::Wait(None);
     }
-    if let Some(act) = settle_others(&lrp.status, life) {
+    let status = &lrp.status;
+    let strict = desired.policy == MissingCellPolicy::Strict;
+    if let Some(act) = settle_others(status, strict, life) {
         return act;
     }
-    let status = &lrp.status;
+    if strict && let Some(act) = hold_back(status, life, remains, now) {
+        return act;
+    }
     let here = status
         .cell_name
         .as_deref()
@@ -173,6 +190,7 @@ pub fn decide(
         }
         (State::Claimed | State::Running, Some(Life::Lost)) => {
             let suspect = match (desired.policy, status.state, &status.suspect) {
+                // It was not held back, so nothing of it runs.
                 (MissingCellPolicy::Strict, _, _) => false,
                 (MissingCellPolicy::Suspect, State::Running, _) => true,
                 // A replacement that was still starting is not worth more than the suspect it was to replace.
@@ -222,6 +240,7 @@ pub fn decide(
 /// The suspect and the evacuating instance come first: they decide whether the ordinary one is needed.
 fn settle_others(
     status: &ActualLRPStatus,
+    strict: bool,
     life: &dyn Fn(&str, Option<i64>) -> Life,
 ) -> Option<Act> {
     let running_well = status.state == State::Running
@@ -234,7 +253,9 @@ fn settle_others(
             _ if running_well => return Some(Act::DropSuspect),
             Life::Alive => return Some(Act::Promote),
             Life::Superseded { .. } | Life::Left => return Some(Act::DropSuspect),
-            Life::Draining if suspect.state == State::Running && status.evacuating.is_none() => {
+            Life::Draining
+                if suspect.state == State::Running && status.evacuating.is_none() && !strict =>
+            {
                 return Some(Act::EvacuateSuspect);
             }
             Life::Draining | Life::Lost | Life::Unknown => {}
@@ -248,6 +269,59 @@ fn settle_others(
         }
     }
     None
+}
+
+/// With Strict nothing is placed while the instance on a Cell that is lost or drained may still run: it stays recorded
+/// as the suspect until it must be dead, or is known to be gone, or its Cell is back.
+fn hold_back(
+    status: &ActualLRPStatus,
+    life: &dyn Fn(&str, Option<i64>) -> Life,
+    remains: &dyn Fn(&str) -> Remains,
+    now: Timestamp,
+) -> Option<Act> {
+    let (cell, epoch, suspect) = match (status.state, &status.cell_name, &status.suspect) {
+        (State::Claimed | State::Running, Some(cell), _) => (cell, status.cell_epoch, None),
+        (State::Unclaimed, None, Some(suspect)) => {
+            (&suspect.cell_name, Some(suspect.cell_epoch), Some(suspect))
+        }
+        (State::Unclaimed | State::Claimed | State::Running | State::Crashed, _, _) => return None,
+    };
+    match life(cell, epoch) {
+        Life::Lost => {}
+        // The Cell is there, or it is not known whether it is: its rep tells when the instance has ended.
+        Life::Unknown | Life::Draining if suspect.is_some() => return Some(Act::Wait(None)),
+        Life::Draining => {
+            return Some(Act::HoldBack {
+                reason: StartReason::Evacuation,
+                error: fence::waits_for_stop(cell),
+                until: None,
+            });
+        }
+        Life::Alive | Life::Superseded { .. } | Life::Left | Life::Unknown => return None,
+    }
+    let remains = remains(cell);
+    let until = match &remains {
+        Remains::Nothing => None,
+        Remains::Fenced => {
+            let since = suspect.map_or(Some(now), |one| one.since.as_ref().map(|since| since.0));
+            since.and_then(|since| fence::locked_until(since, now))
+        }
+        Remains::Unknown { .. } => {
+            return Some(Act::HoldBack {
+                reason: StartReason::MissingCell,
+                error: remains.waits(cell),
+                until: None,
+            });
+        }
+    };
+    match until {
+        Some(until) => Some(Act::HoldBack {
+            reason: StartReason::MissingCell,
+            error: remains.waits(cell),
+            until: Some(until),
+        }),
+        None => suspect.map(|_| Act::DropSuspect),
+    }
 }
 
 fn since(status: &ActualLRPStatus) -> Option<Timestamp> {

@@ -4,18 +4,23 @@
 //! [`plan::plan`] is the one code path for the immediate reaction to a lost Cell ([`plan::Scope::Cell`]), for
 //! an object that changed, and for the periodic resync.
 
+pub mod brake;
 pub mod cell;
 pub mod crash;
 pub mod demand;
+pub mod fence;
 pub mod forget;
 pub mod harmony;
+pub mod hold_down;
 pub mod life;
 pub mod lrp;
+pub mod neighbours;
 pub mod node;
 pub mod placement;
 pub mod plan;
 pub mod pods;
 pub mod process_spec;
+pub mod rejection;
 pub mod status;
 pub mod task;
 pub mod world;

@@ -207,7 +207,7 @@ impl Term {
 }
 
 impl Expression {
-    fn matches(&self, found: Option<&str>) -> bool {
+    pub(super) fn matches(&self, found: Option<&str>) -> bool {
         let listed = |found: &str| self.values.iter().any(|value| value == found);
         match self.operator {
             Operator::In => found.is_some_and(listed),

@@ -3,7 +3,7 @@
 //! Filters first: executor, placement tags, cordon, what the template asks of a node, resources. Then, for an LRP, the
 //! zone with the fewest instances of the same process, then the lowest score: resources used, instances starting,
 //! instances of the same process on the Cell. Ties go to the Cell whose name comes first, so the same batch gives the
-//! same answer. The rules are Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
+//! same answer. A Cell that gave the work back is chosen only when no other is left. The rules are Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
 
 use std::cmp::Reverse;
 
@@ -14,6 +14,7 @@ use super::node::{self, NodeRecord, Standing};
 use super::world::{Foreign, Key};
 
 mod auction;
+mod company;
 mod on_nodes;
 mod refusal;
 #[cfg(test)]
@@ -123,6 +124,8 @@ pub struct Ask<'a> {
     pub work: &'a Work,
     /// What it needs.
     pub demand: &'a Demand,
+    /// Cells that gave it back, the last one last: others go before them, and the last one comes last.
+    pub avoid: &'a [String],
 }
 
 impl<'a> Ask<'a> {

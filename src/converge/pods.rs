@@ -35,6 +35,12 @@ pub const LABEL_TASK: &str = "diego.cloudfoundry.org/task";
 /// Label on every Pod of ours: the Cell it was made for.
 pub const LABEL_CELL: &str = "diego.cloudfoundry.org/cell";
 
+/// Label on the Pod of an instance with `missingCellPolicy: Strict`, for the fencer of its node.
+pub const LABEL_POLICY: &str = "diego.cloudfoundry.org/missing-cell-policy";
+
+/// The value of [`LABEL_POLICY`]; no other is given.
+pub const STRICT: &str = "Strict";
+
 /// Annotation on every Pod of ours: the epoch of that Cell when it was made.
 pub const ANNOTATION_EPOCH: &str = "diego.cloudfoundry.org/cell-epoch";
 

@@ -8,6 +8,7 @@
 mod env;
 mod probes;
 mod read;
+mod size;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -97,7 +98,18 @@ impl ProcessSpec {
             }
         };
         match spec {
-            Some(spec) if refused.list.is_empty() => Ok(spec),
+            Some(spec) if refused.list.is_empty() => {
+                if size::is_too_large(&spec) {
+                    let refusal = format!(
+                        "more than {} bytes of command line and environment, with every $(VAR) expanded (spec.containers[0].env)",
+                        size::LIMIT
+                    );
+                    return Err(Unsupported {
+                        refusals: vec![refusal],
+                    });
+                }
+                Ok(spec)
+            }
             _ => Err(Unsupported {
                 refusals: refused.list,
             }),

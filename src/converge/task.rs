@@ -106,15 +106,18 @@ impl Default for Limits {
     }
 }
 
-/// Decides about one Task. It never goes back from Running: a Task runs at most once. `delivering` tells that this
-/// very process is delivering its callback.
-pub fn decide(
-    task: &TaskRecord,
-    life: &dyn Fn(&str, Option<i64>) -> Life,
-    delivering: bool,
-    limits: &Limits,
-    now: Timestamp,
-) -> Act {
+/// What is known beside the Task's record.
+pub struct Facts<'a> {
+    /// The fate of what is recorded on a Cell under an epoch.
+    pub life: &'a dyn Fn(&str, Option<i64>) -> Life,
+    /// Losses of Cells are held back: it must not be failed because of one.
+    pub kept: bool,
+    /// This very process is delivering its callback.
+    pub delivering: bool,
+}
+
+/// Decides about one Task. It never goes back from Running: a Task runs at most once.
+pub fn decide(task: &TaskRecord, facts: &Facts<'_>, limits: &Limits, now: Timestamp) -> Act {
     if task.version.deleting {
         return Act::Wait(None);
     }
@@ -122,13 +125,16 @@ pub fn decide(
     let here = status
         .cell_name
         .as_deref()
-        .map(|cell| life(cell, status.cell_epoch));
+        .map(|cell| (facts.life)(cell, status.cell_epoch));
     let fail = |kind: FailureKind, reason: &str| Act::Fail {
         kind,
         reason: reason.into(),
     };
     match (status.state, here) {
-        (State::Completed | State::Resolving, _) => callback::decide(task, delivering, limits, now),
+        (State::Completed | State::Resolving, _) => {
+            callback::decide(task, facts.delivering, limits, now)
+        }
+        (State::Running, Some(Life::Lost)) if facts.kept => Act::Wait(None),
         (State::Running, Some(Life::Lost | Life::Left | Life::Superseded { .. })) => {
             fail(FailureKind::CellMissing, CELL_DISAPPEARED)
         }

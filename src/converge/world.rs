@@ -4,6 +4,7 @@
 //! plans decide the same thing twice) and settled by the answer; an older version never replaces a newer one.
 
 mod charging;
+mod kin;
 mod nodes;
 mod own_pods;
 mod planned;
@@ -21,9 +22,11 @@ use crate::api::{
 };
 
 use super::demand::Demand;
+use super::fence::{self, Remains};
 use super::life::{self, Life};
 use super::node::CellNode;
 
+pub use kin::Asking;
 pub use nodes::{Foreign, ForeignPod, NodeNews};
 pub use touched::Touched;
 
@@ -98,6 +101,8 @@ pub struct CellRecord {
     pub unschedulable: bool,
     /// Is asked to move its work away.
     pub evacuate: bool,
+    /// An operator confirms that it is lost.
+    pub loss_confirmed: bool,
     /// The ledger.
     pub status: CellStatus,
 }
@@ -226,8 +231,12 @@ pub struct World {
     starts_ended: u64,
     /// Cells without a ledger whose presence was read as gone, and up to which epoch their work is lost by that.
     vanished: HashMap<String, i64>,
+    /// Losses of Cells are held back.
+    losses_held: bool,
     /// What Cells with executor Pods stand on.
     nodes: nodes::Nodes,
+    /// DesiredLRPs and Tasks that look at the Pods near them.
+    minders: kin::Minders,
     relist: u64,
     /// What Pods follow.
     touched: Touched,
@@ -365,6 +374,13 @@ impl World {
         life::of(self.cells.get(cell), epoch)
     }
 
+    /// What may still run of the work of this Cell, if it is lost.
+    pub fn remains(&self, cell: &str) -> Remains {
+        let record = self.cells.get(cell).filter(|_| self.has_ledger(cell));
+        let node = record.and_then(|record| self.node(&record.node.as_ref()?.name));
+        fence::remains(record, node)
+    }
+
     /// Notes that a Cell that has no ledger has no presence either (a linearizable read said so): its object is gone,
     /// or was made anew by a rep that is gone again. `recorded` is what [`World::recorded_epoch`] said before that
     /// read: records are read before presences, so work of a later registration is none of its business.
@@ -406,6 +422,19 @@ impl World {
         self.cells
             .get(cell)
             .is_some_and(|record| record.status.state.is_some())
+    }
+
+    /// Says whether losses of Cells are held back.
+    pub fn hold_losses(&mut self, held: bool) {
+        self.losses_held = held;
+    }
+
+    /// Whether a Task must not be failed now though its Cell is lost: that can't be undone, and losses are held back. One
+    /// that an operator confirmed is certain.
+    pub fn keeps_tasks_of(&self, cell: &str) -> bool {
+        let last = |cell: &CellRecord| cell.status.last_recovery.as_ref()?.confirmed;
+        let confirmed = self.cells.get(cell).and_then(last);
+        self.losses_held && confirmed != Some(true)
     }
 
     /// Notes that a Cell has a presence, whether or not it has an object.

@@ -37,6 +37,10 @@ pub struct ControllerMetrics {
     pub active_workers: Family<ControllerLabel, Gauge>,
     /// diego_cell_presence_expired_total.
     pub presence_expired: Family<SourceLabel, Counter>,
+    /// diego_mass_loss_guard_active.
+    pub guard_active: Gauge,
+    /// diego_cell_losses_held.
+    pub losses_held: Gauge,
     /// diego_cell_recovery_start_delay_seconds.
     pub recovery_start_delay: Family<SourceLabel, Histogram, fn() -> Histogram>,
     /// diego_cell_recovery_duration_seconds.
@@ -88,6 +92,8 @@ impl ControllerMetrics {
             max_workers: Family::default(),
             active_workers: Family::default(),
             presence_expired: Family::default(),
+            guard_active: Gauge::default(),
+            losses_held: Gauge::default(),
             recovery_start_delay: Family::new_with_constructor(start_delay_histogram),
             recovery_duration: Family::new_with_constructor(recovery_histogram),
             downtime: Histogram::new([1.0, 2.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 30.0, 60.0, 120.0]),

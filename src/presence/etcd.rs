@@ -1,15 +1,19 @@
 //! How the presence store etcd is reached: its options, its key layout, and one connection to one endpoint.
 
+mod credentials;
+mod roll;
 mod store;
+mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, KeyValue, TlsOptions};
+use etcd_client::{Client, ConnectOptions, KeyValue};
 
 use super::{Presence, PresenceValue, StoreError};
 use crate::backoff;
 
+pub(crate) use credentials::Credentials;
 pub use store::{ConnectError, EtcdStore};
 
 /// Every presence key starts with this; the Cell's name follows. The version is that of the value's format.
@@ -105,31 +109,25 @@ impl EtcdConfig {
     /// No HTTP/2 pings: etcd cuts off a client that pings more often than every 5 s, and takes its streams with it;
     /// every use has a deadline of its own instead. The certificate files are read each time: they may be renewed.
     pub(crate) async fn connect(&self, turn: usize) -> Result<Client, StoreError> {
+        let credentials = Credentials::read(self).await?;
+        self.connect_with(turn, &credentials).await
+    }
+
+    /// The same with files that were read already.
+    pub(crate) async fn connect_with(
+        &self,
+        turn: usize,
+        credentials: &Credentials,
+    ) -> Result<Client, StoreError> {
         // With a leader required, a member that lost its cluster ends its streams instead of staying silent.
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_require_leader(true);
-        if let Some(ca) = &self.ca {
-            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?));
-            if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-                tls = tls.identity(etcd_client::Identity::from_pem(
-                    read(cert).await?,
-                    read(key).await?,
-                ));
-            }
+        if let Some(tls) = credentials.tls() {
             options = options.with_tls(tls);
         }
         Ok(Client::connect([self.endpoint(turn)], Some(options)).await?)
     }
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|source| StoreError::Credentials {
-            path: path.to_owned(),
-            source,
-        })
 }
 
 /// Bounds one exchange with the store.
@@ -143,6 +141,23 @@ where
     match tokio::time::timeout(limit, exchange).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(StoreError::Timeout(limit)),
+    }
+}
+
+/// gRPC's code for "permission denied".
+const PERMISSION_DENIED: i32 = 7;
+
+/// Whether the store knows us, and says that we may not.
+pub(super) fn is_denied(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.code() as i32 == PERMISSION_DENIED)
+}
+
+/// What to do about it, where that is known.
+pub(super) fn remedy(error: &etcd_client::Error) -> &'static str {
+    if is_denied(error) {
+        "; give the user in the certificate of --etcd-cert its role (docs/security.md#roles-in-etcd)"
+    } else {
+        ""
     }
 }
 
@@ -165,7 +180,7 @@ pub(crate) fn decode(kv: &KeyValue) -> Option<Presence> {
 }
 
 /// A presence's value; `None` when it can't be read, or believed.
-pub(crate) fn decode_value(value: &[u8]) -> Option<PresenceValue> {
+pub fn decode_value(value: &[u8]) -> Option<PresenceValue> {
     let value: Option<PresenceValue> = serde_json::from_slice(value).ok();
     value.filter(PresenceValue::is_credible)
 }

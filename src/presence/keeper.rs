@@ -32,6 +32,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::PresencePhase;
 use super::identity::{Identity, Owner};
 use super::store::StoreConfig;
+use crate::boottime;
+use crate::converge::fence::{self, BootTime};
 use decide::BOOT;
 use worker::{Identified, Wires, Worker};
 
@@ -54,6 +56,8 @@ pub struct Registration {
     pub known_epoch: KnownEpoch,
     /// The greatest epoch under which the ledger has this Cell lost or gone: it lives on only under a greater one.
     pub dead_epoch: KnownEpoch,
+    /// Whether what must not run twice is killed here at [`Keeping::fence_deadline`].
+    pub fence: bool,
 }
 
 /// The greatest epoch that was ever heard of; shared between who hears and who registers.
@@ -81,7 +85,42 @@ pub struct Keeping {
     pub epoch: Option<i64>,
     /// Taken just before the last renewal (or grant) was sent that the store answered with a TTL above 0: it can't
     /// expire the key earlier than this plus the TTL, and can any time after.
-    pub last_renewal_sent: Option<Instant>,
+    pub last_renewal_sent: Option<Sent>,
+    /// The TTL that the store granted.
+    pub ttl: Duration,
+    /// A newer rep of the same machine holds the presence: what runs here is under its fence.
+    pub superseded: bool,
+}
+
+impl Keeping {
+    /// When what must not run twice has to be killed, unless another renewal is answered before. It moves on with each
+    /// answered renewal, also under another epoch, and never back; `None` before the first registration, and where the
+    /// TTL is too short for it. Whoever keeps it must act on it by the clock alone: this value is the last that is heard
+    /// of a keeper that hangs.
+    pub fn fence_deadline(&self) -> Option<BootTime> {
+        fence::deadline(self.last_renewal_sent?.boot, self.ttl).ok()
+    }
+}
+
+/// The moment before something is sent, on both clocks of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sent {
+    /// On the clock that timers use, which stands still while the machine sleeps.
+    pub at: Instant,
+    /// On the clock that goes on: what the store counts by goes on, too.
+    pub boot: BootTime,
+}
+
+impl Sent {
+    /// Now, before anything is sent.
+    pub(super) fn now() -> Self {
+        // The one that matters is taken first: the earlier, the safer.
+        let boot = boottime::now();
+        Self {
+            at: Instant::now(),
+            boot,
+        }
+    }
 }
 
 /// A running keeper: its reports, and the control over it.
@@ -108,6 +147,7 @@ pub struct KeeperControl {
 #[derive(Debug)]
 enum Command {
     SetPhase(PresencePhase, oneshot::Sender<Result<(), KeeperError>>),
+    SetFence(bool, oneshot::Sender<Result<(), KeeperError>>),
     Release(oneshot::Sender<bool>),
     Renew(oneshot::Sender<bool>),
 }
@@ -212,6 +252,13 @@ impl KeeperControl {
     pub async fn set_phase(&self, phase: PresencePhase) -> Result<(), KeeperError> {
         let (done, answer) = oneshot::channel();
         self.ask(Command::SetPhase(phase, done), answer).await?
+    }
+
+    /// Publishes whether what must not run twice is killed here in time, as [`Registration::fence`] did. It lasts over a
+    /// loss.
+    pub async fn set_fence(&self, fence: bool) -> Result<(), KeeperError> {
+        let (done, answer) = oneshot::channel();
+        self.ask(Command::SetFence(fence, done), answer).await?
     }
 
     /// Gives the presence back: publishes [`PresencePhase::Released`], so that it isn't taken for a loss, and then

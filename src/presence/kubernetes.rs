@@ -243,6 +243,7 @@ mod tests {
             first_epoch: Some(3),
             epoch_base: 50,
             epoch: Some(57),
+            fence: false,
         }
     }
 

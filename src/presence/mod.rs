@@ -15,6 +15,7 @@ pub mod store;
 pub mod view;
 pub mod watcher;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,9 @@ pub struct PresenceValue {
     /// The epoch, in a store that does not count registrations itself; `None` in etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
+    /// Whether what must not run twice is killed on this machine before the store can let this presence go.
+    #[serde(default)]
+    pub fence: bool,
 }
 
 impl PresenceValue {
@@ -209,7 +213,7 @@ pub enum StoreError {
     #[error("the presence store did not answer within {0:?}")]
     Timeout(Duration),
     /// The store answered with an error.
-    #[error("the presence store refused: {0}")]
+    #[error("the presence store refused: {0}{remedy}", remedy = etcd::remedy(.0))]
     Etcd(#[from] etcd_client::Error),
     /// The API server, or the way to it, said no.
     #[error("the presence store refused: {}", crate::client::brief(.0))]
@@ -251,10 +255,21 @@ impl StoreError {
     pub(crate) fn may_pass(&self) -> bool {
         match (self, self.status()) {
             (Self::Credentials { .. } | Self::Client(_), _) => false,
+            (Self::Etcd(error), _) if etcd::is_denied(error) => false,
             (_, Some(status)) => status.code >= 500 || matches!(status.code, 408 | 429),
             (_, None) => true,
         }
     }
+}
+
+/// Who answers when all are called: more than a presence that is there or not, since those that die together do not
+/// expire together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RollCall {
+    /// Cells with a presence.
+    pub held: BTreeSet<String>,
+    /// Those of them that did not renew it when they should have: one renewal is missing, and the next is due.
+    pub overdue: BTreeSet<String>,
 }
 
 /// The controller's side of a presence store. Reads are linearizable and bounded in time.
@@ -264,6 +279,9 @@ pub trait PresenceStore: Send + Sync + 'static {
 
     /// Every presence, read now from the store itself.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Presence>, StoreError>>;
+
+    /// Every presence, and who is late with its renewal, read now. That nobody is overdue may mean that it can't be told.
+    fn roll_call(&self) -> BoxFuture<'_, Result<RollCall, StoreError>>;
 
     /// Drops what the store keeps of a Cell that is gone for good. Returns whether nothing is left of it; `false` when it
     /// is back.

@@ -61,7 +61,7 @@ impl StoreConfig {
     /// When it can't.
     pub async fn check(&self, cell: &str) -> Result<(), ConnectError> {
         match self {
-            Self::Etcd(config) => drop(EtcdStore::connect(config.clone()).await?),
+            Self::Etcd(config) => EtcdStore::check(config.clone(), cell).await?,
             Self::Kubernetes(config) => KubernetesStore::check(config, cell).await?,
         }
         Ok(())

@@ -41,7 +41,8 @@ pub(super) enum End {
         reason: &'static str,
         detail: String,
     },
-    /// The store was away and is back: a new list begins, which is no news of the watch.
+    /// The store was away and is back, or is to be asked with a new certificate: a new list begins, which is no news of
+    /// the watch.
     Back,
 }
 

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::container::Container;
 use super::drain::Draining;
 use super::jobs::{Answer, Job};
-use super::metrics::RepMetrics;
+use super::metrics::{RepMetrics, StopReason};
+use super::outcome::End;
 use super::process::Event;
 use super::records::{Key, Record};
 use super::store::Store;
@@ -102,6 +103,8 @@ pub struct Actor {
     pub(super) outbox: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     pub(super) draining: Option<Draining>,
+    /// Something must not begin before the presence is renewed again.
+    pub(super) waits_for_renewal: bool,
     syncing: bool,
     sync_failed: bool,
 }
@@ -124,6 +127,7 @@ impl Actor {
             outbox,
             inbox,
             draining: None,
+            waits_for_renewal: false,
             syncing: false,
             sync_failed: false,
         }
@@ -151,7 +155,7 @@ impl Actor {
                 changed = self.keeping.changed(), if keeper_lives => {
                     keeper_lives = changed.is_ok();
                     let now_held = self.epoch().is_some();
-                    if now_held && !held {
+                    if now_held && (!held || self.renewed()) {
                         self.settle_all();
                     }
                     held = now_held;
@@ -213,6 +217,9 @@ impl Actor {
             }
             Event::Ended(end) => {
                 let reason = end.reason();
+                if end == End::Fenced {
+                    self.setup.metrics.stopped(StopReason::Fenced);
+                }
                 container.ended(end);
                 tracing::info!(process, index, instance = guid, reason, "ended");
             }

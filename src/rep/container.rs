@@ -55,6 +55,8 @@ pub struct Container {
     pub resources: Resources,
     /// Its ports.
     pub ports: Arc<Ports>,
+    /// Whether it must not run twice, whatever that costs.
+    pub strict: bool,
     /// How long it may take to be ready.
     pub start_timeout: Option<Duration>,
     /// The file a Task leaves its result in.
@@ -146,7 +148,8 @@ impl Container {
 
     /// Its process has ended.
     pub fn ended(&mut self, end: End) {
-        let stopped = matches!(self.phase, Phase::Stopping(_));
+        // Fenced it did not end by itself, whoever killed it: that is no crash.
+        let stopped = matches!(self.phase, Phase::Stopping(_)) || end == End::Fenced;
         if self.key.kind == Kind::Task {
             let stop_reason = if stopped { self.stop_reason } else { None };
             let cwd = self
@@ -161,6 +164,20 @@ impl Container {
             ));
         }
         self.phase = Phase::Completed { end, stopped };
+    }
+
+    /// Why it was taken away, where nobody asked for that.
+    pub fn taken_away(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Completed {
+                end: End::Fenced, ..
+            } => Some(End::Fenced.reason()),
+            Phase::Completed { .. }
+            | Phase::Reserved
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Stopping(_) => None,
+        }
     }
 
     /// How it ended, in the words of its record.

@@ -12,7 +12,7 @@ use super::records::{Key, Record, differ, owner_of};
 use super::store::{Reading, Slot};
 use super::workdir::is_safe_guid;
 use crate::api::template::{self, Resources};
-use crate::api::{DesiredLRP, RawTemplate, Task};
+use crate::api::{DesiredLRP, MissingCellPolicy, RawTemplate, Task};
 use crate::client::CallError;
 use crate::converge::harmony::LrpAction;
 use crate::converge::process_spec::ProcessSpec;
@@ -242,7 +242,9 @@ impl Actor {
         }
         let room = match &desired {
             None => Err(format!("DesiredLRP {desired_lrp} does not exist")),
-            Some(desired) => room(&desired.spec.template, guid),
+            Some(desired) => self
+                .can_fence(desired.spec.missing_cell_policy)
+                .and_then(|()| room(&desired.spec.template, guid)),
         };
         match (room, desired) {
             (Ok(room), Some(desired)) => {
@@ -252,6 +254,7 @@ impl Actor {
                     index: Some(index),
                     uid: record_uid,
                     owner: uid,
+                    strict: desired.spec.missing_cell_policy == MissingCellPolicy::Strict,
                     start_timeout,
                     ..container(key, desired_lrp, room)
                 };
@@ -327,6 +330,7 @@ fn container(key: &Key, process: &str, room: Room) -> Container {
         spec,
         resources,
         ports: Arc::new(ports),
+        strict: false,
         start_timeout: None,
         result_file: None,
         dir: None,

@@ -5,16 +5,18 @@
 //! ```
 
 use std::convert::Infallible;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Setup};
+use super::deadline_file::DeadlineFile;
 use super::store::Store;
 use super::workdir::WorkDir;
 use super::{Rep, RepConfig, RepError, presence, procfs, watch};
 use crate::api::ExecutorKind;
+use crate::converge::fence;
 use crate::presence::PresencePhase;
 use crate::presence::identity::{Identity, Owner};
 use crate::presence::keeper::{Keeper, KeeperControl, KeeperError, Registration};
@@ -73,6 +75,7 @@ impl Rep {
             ttl_seconds: config.ttl_seconds,
             known_epoch: self.cell.known_epoch.clone(),
             dead_epoch: self.cell.dead_epoch.clone(),
+            fence: fences(config),
         };
         // The rest of what an earlier rep of this machine began; it must not look in between as if the Cell were back.
         let phase = match self.cell.is_to_evacuate() && self.has_pods() {
@@ -91,6 +94,14 @@ impl Rep {
             Ok(Err(error)) => RepError::Presence(error),
             Ok(Ok(())) | Err(_) => RepError::Presence(KeeperError::Ended),
         };
+        let files = config.fence.clone().map(|files| {
+            let ttl = Duration::from_secs(config.ttl_seconds.into());
+            DeadlineFile::start(files, ttl, control.clone())
+        });
+        let deadline_file = files.transpose().map_err(|source| RepError::BootId {
+            path: procfs::BOOT_ID.into(),
+            source,
+        })?;
         let mut keeping = control.keeping();
         tokio::select! {
             // Only whether: the value itself must not be borrowed across an await.
@@ -102,7 +113,7 @@ impl Rep {
                 let _ = self.ready.send(true);
                 tokio::select! {
                     () = self.work(work_dir, control.clone(), leave) => {}
-                    () = handover.cancelled() => return self.hand_over(&control).await,
+                    () = handover.cancelled() => return self.hand_over(&control, deadline_file).await,
                     ended = &mut follower => return Err(failed(ended)),
                 }
             }
@@ -117,8 +128,15 @@ impl Rep {
     }
 
     /// Ends without giving the presence back, so that the next rep of this machine has a full TTL to take it over.
-    async fn hand_over(&self, control: &KeeperControl) -> Result<(), RepError> {
+    async fn hand_over(
+        &self,
+        control: &KeeperControl,
+        deadline_file: Option<DeadlineFile>,
+    ) -> Result<(), RepError> {
         let cell = &self.config.cell_id;
+        if let Some(file) = deadline_file {
+            file.hand_over().await;
+        }
         let renewed = matches!(control.renew().await, Ok(true));
         tracing::info!(
             cell,
@@ -202,6 +220,16 @@ impl Rep {
                 "the work was not moved away in time; it is treated as lost"
             );
         }
+    }
+}
+
+/// Whether what must not run twice is killed here when the presence can't be renewed.
+fn fences(config: &RepConfig) -> bool {
+    let ttl = Duration::from_secs(config.ttl_seconds.into());
+    match config.executor {
+        // Each instance's supervisor does it.
+        ExecutorKind::Process => fence::reach(ttl).is_ok(),
+        ExecutorKind::Pods => false,
     }
 }
 

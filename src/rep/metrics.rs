@@ -50,15 +50,18 @@ pub enum StopReason {
     Evacuation,
     /// The time to evacuate was up.
     EvacuationTimeout,
+    /// The presence was not renewed, and it must not run twice.
+    Fenced,
 }
 
 impl StopReason {
     /// All of them.
-    pub const ALL: [StopReason; 4] = [
+    pub const ALL: [StopReason; 5] = [
         StopReason::NotAssigned,
         StopReason::Cancelled,
         StopReason::Evacuation,
         StopReason::EvacuationTimeout,
+        StopReason::Fenced,
     ];
 
     /// As a metric's label.
@@ -68,6 +71,7 @@ impl StopReason {
             StopReason::Cancelled => "Cancelled",
             StopReason::Evacuation => "Evacuation",
             StopReason::EvacuationTimeout => "EvacuationTimeout",
+            StopReason::Fenced => "Fenced",
         }
     }
 }

@@ -7,8 +7,10 @@
 pub mod actor;
 pub mod cell;
 pub mod container;
+pub mod deadline_file;
 pub mod drain;
 pub mod environ;
+pub mod fence;
 mod jobs;
 mod leave;
 mod life;
@@ -43,6 +45,7 @@ use crate::presence::store::StoreConfig;
 pub use metrics::RepMetrics;
 
 use cell::OwnCell;
+use deadline_file::FenceFiles;
 use node::{NodeError, Offer, OwnNode};
 use workdir::WorkDir;
 
@@ -81,6 +84,8 @@ pub struct RepConfig {
     pub offer: Offer,
     /// Where the machine tells which boot it is in.
     pub boot_id_file: PathBuf,
+    /// The files between this rep and its fencer, with executor Pods.
+    pub fence: Option<FenceFiles>,
     /// Cancelled when the operator asks a second time to stop: what is left is stopped at once.
     pub hurry: CancellationToken,
 }

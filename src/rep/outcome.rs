@@ -26,6 +26,8 @@ pub enum End {
     Unhealthy(String),
     /// Its supervisor was killed, and the instance after it.
     SupervisorLost,
+    /// Its supervisor killed it because the presence was not renewed in time: it must not run twice.
+    Fenced,
 }
 
 impl End {
@@ -41,6 +43,7 @@ impl End {
             End::Unhealthy(reason) => reason.clone(),
             End::NotReady(seconds) => format!("not ready within {seconds} s"),
             End::SupervisorLost => "its supervisor was killed".into(),
+            End::Fenced => "fenced: the presence could not be renewed".into(),
         }
     }
 }
@@ -70,7 +73,8 @@ pub fn task_outcome(
             | End::Signaled(_)
             | End::NotReady(_)
             | End::Unhealthy(_)
-            | End::SupervisorLost,
+            | End::SupervisorLost
+            | End::Fenced,
             _,
         ) => Outcome::Failed(end.reason()),
     }

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::environ::{self, Who};
+use super::fence::Deadlines;
 use super::outcome::End;
 use super::ports::Ports;
 use super::probe::{self, Finding, Unhealthy};
 use super::procfs;
 use super::supervise::Line;
 use super::workdir::{InstanceDir, ProcessRecord, kill_leftovers};
+use crate::converge::fence::BootTime;
 use crate::converge::process_spec::ProcessSpec;
 
 pub(super) use supervised::{KILL_TIMEOUT, Program, Supervised};
@@ -37,6 +39,8 @@ pub struct Launch {
     pub start_timeout: Option<Duration>,
     /// Whether being ready means anything; a Task is as soon as it is started, and its readiness probe is not asked.
     pub probe: bool,
+    /// The deadlines it lives by, where it must not run twice.
+    pub fence: Option<Deadlines>,
 }
 
 /// What an instance tells of itself.
@@ -97,8 +101,12 @@ struct Instance {
 impl Instance {
     fn start(supervisor: PathBuf, launch: &Launch) -> io::Result<Instance> {
         let program = program(supervisor, launch)?;
+        let deadline = match &launch.fence {
+            Some(deadlines) => Some(deadlines.current().ok_or_else(fenced_off)?),
+            None => None,
+        };
         Ok(Instance {
-            supervised: Supervised::with_logs(&program, &launch.dir.logs())?,
+            supervised: Supervised::with_logs(&program, &launch.dir.logs(), deadline)?,
             program,
             probing: CancellationToken::new(),
             prober: None,
@@ -116,6 +124,7 @@ impl Instance {
         let (mut is_ready, mut stopping) = (false, false);
         // Why the rep itself ends it, where nobody asked for that.
         let mut cause = None;
+        let mut deadlines = launch.fence.clone();
         // An idle timer is parked far away.
         let never = || Instant::now() + Duration::from_secs(365 * 86_400);
         let start_by = launch
@@ -137,8 +146,15 @@ impl Instance {
                     Some(Line::Lost(reason)) => {
                         tracing::warn!(instance = launch.who.guid, reason, "output of an instance is dropped");
                     }
+                    Some(Line::Fenced(late)) => {
+                        tracing::warn!(instance = launch.who.guid, late_ms = late, "{}", End::Fenced.reason());
+                        (stopping, cause) = (true, Some(End::Fenced));
+                        self.supervised.kill();
+                        give_up_at = Instant::now() + KILL_TIMEOUT;
+                    }
                     None => break End::SupervisorLost,
                 },
+                deadline = next_deadline(&mut deadlines) => self.supervised.run_until(deadline),
                 () = kill.cancelled(), if !killed => {
                     stopping = true;
                     self.supervised.kill();
@@ -233,6 +249,19 @@ impl Instance {
     }
 }
 
+/// The next deadline; without any, for ever.
+async fn next_deadline(deadlines: &mut Option<Deadlines>) -> BootTime {
+    match deadlines {
+        Some(deadlines) => deadlines.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// It can't be told until when it may run.
+fn fenced_off() -> io::Error {
+    io::Error::other("missingCellPolicy Strict needs a presence that was renewed")
+}
+
 /// Where an instance runs: where its template says, else in a directory of its own.
 pub fn working_directory(spec: &ProcessSpec, dir: &InstanceDir) -> PathBuf {
     match &spec.working_dir {
@@ -250,6 +279,7 @@ fn program(supervisor: PathBuf, launch: &Launch) -> io::Result<Program> {
         dir,
         start_timeout: _,
         probe: _,
+        fence: _,
     } = launch;
     let cwd = working_directory(spec, dir);
     if !Path::is_dir(&cwd) {

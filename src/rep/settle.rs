@@ -10,11 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 use super::actor::{Actor, Meanwhile, Message};
 use super::container::{Container, Phase};
 use super::environ::Who;
+use super::fence::Deadlines;
 use super::jobs::Job;
 use super::metrics::StopReason;
 use super::outcome::End;
 use super::process::{self, Launch};
-use super::records::{Key, Kind};
+use super::records::{Key, Kind, Record};
 use crate::converge::harmony::{ContainerState, Mode};
 use crate::converge::lrp::transition::Instance;
 use crate::patch;
@@ -136,6 +137,9 @@ impl Actor {
                     dir,
                     start_timeout: container.start_timeout,
                     probe: container.key.kind == Kind::Lrp,
+                    fence: container
+                        .strict
+                        .then(|| Deadlines::new(self.keeping.clone())),
                 };
                 let (outbox, name) = (self.outbox.clone(), guid.to_owned());
                 let handle = process::start(self.setup.supervisor.clone(), launch, move |event| {
@@ -204,11 +208,12 @@ impl Actor {
         done: &'static str,
         status: serde_json::Value,
     ) -> Took {
-        let version = self
-            .records
-            .get(key)
-            .and_then(|record| record.version().map(ToOwned::to_owned));
-        let body = patch::bound(version.as_deref(), status);
+        let record = self.records.get(key);
+        let (uid, version) = (
+            record.and_then(Record::uid),
+            record.and_then(Record::version),
+        );
+        let body = patch::bound(uid, version, status);
         self.call(
             key,
             Job::Write {

@@ -4,13 +4,18 @@
 //! of that socket, and then the supervisor kills everything below it: it is a child subreaper, so a process that
 //! left its group, or whose parent ended, is still its descendant. The same is done when the command itself ends.
 //!
-//! Lines from the rep: `stop` (SIGTERM to the command's group). Closing its half of the socket kills.
+//! Lines from the rep: `stop` (SIGTERM to the command's group), and `deadline NANOSECONDS` on CLOCK_BOOTTIME, each later
+//! than the one before. Closing its half of the socket kills. So does a deadline that passes, whatever has become of the
+//! rep: that is how a Cell stops what must not run twice before its presence can end (`missingCellPolicy: Strict`). A
+//! command that was given none runs without.
 //! Lines to the rep, all read by [`Line::parse`]: `started PID`, then `exited CODE` or `signaled NUMBER` once nothing
-//! is left; or `failed REASON` when the command can't be started. `lost REASON` may come between.
+//! is left; or `failed REASON` when the command can't be started. `lost REASON` and `fenced MILLISECONDS` may come
+//! between.
 //!
 //! With `--log-dir` it also writes the command's output into files there (`logs`), each stream by a thread of its
 //! own: a disk that hangs must not keep the supervisor from killing.
 
+mod fence;
 mod line;
 mod logs;
 mod tree;
@@ -31,6 +36,8 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::converge::fence::BootTime;
+use fence::Fence;
 pub use line::Line;
 use logs::LogFile;
 use tree::{Ended, kill_everything, pass_on, reap};
@@ -40,6 +47,9 @@ const NOT_FOUND: u8 = 127;
 
 /// The exit code of a shell for a command that can't be executed.
 const NOT_EXECUTABLE: u8 = 126;
+
+/// That of a command killed by SIGKILL.
+const FENCED: u8 = 137;
 
 /// A shell adds this to the number of the signal that killed a command.
 const SIGNALED: i32 = 128;
@@ -60,16 +70,18 @@ pub struct Logs {
 }
 
 /// The whole of `diego supervise -- COMMAND ARGS...`: runs the command to its end and passes its exit code on
-/// (128 + the signal's number where a signal killed it). Without `logs` the command has the supervisor's output.
+/// (128 + the signal's number where a signal killed it). Without `logs` the command has the supervisor's output. After
+/// `deadline`, and whatever later one the rep gives, nothing of it runs.
 pub fn supervise_main(
     command: impl IntoIterator<Item = impl Into<OsString>>,
     logs: Option<Logs>,
+    deadline: Option<BootTime>,
 ) -> ExitCode {
     let command = command.into_iter().map(Into::into).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(supervise(command, logs))) {
+    match runtime.and_then(|runtime| runtime.block_on(supervise(command, logs, deadline))) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!(
@@ -80,7 +92,11 @@ pub fn supervise_main(
     }
 }
 
-async fn supervise(command: Vec<OsString>, logs: Option<Logs>) -> io::Result<u8> {
+async fn supervise(
+    command: Vec<OsString>,
+    logs: Option<Logs>,
+    deadline: Option<BootTime>,
+) -> io::Result<u8> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let stdin = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut rep = Rep::new(stdin)?;
@@ -99,6 +115,13 @@ async fn supervise(command: Vec<OsString>, logs: Option<Logs>) -> io::Result<u8>
             return Ok(NOT_EXECUTABLE);
         }
     };
+    let mut fence = Fence::new(deadline)?;
+    // It may have passed while this process waited for a processor.
+    if let Some(late) = fence.passed() {
+        rep.tell(&Line::Fenced(late));
+        rep.tell(&Line::Signaled(Signal::SIGKILL as i32));
+        return Ok(FENCED);
+    }
     let spawned = command.spawn();
     // The ends of the pipes that the command writes to: from here on they are the command's alone.
     drop(command);
@@ -120,12 +143,23 @@ async fn supervise(command: Vec<OsString>, logs: Option<Logs>) -> io::Result<u8>
     let mut ended = None;
     while ended.is_none() {
         tokio::select! {
-            // Whatever ended is collected; only the end of the command itself ends the loop.
-            _ = handlers.child.recv() => ended = reap(leader).ended,
+            // What the rep said before counts first: a supervisor that was stopped itself, and goes on, has a newer
+            // deadline waiting in its socket.
+            biased;
             request = rep.next() => match request {
                 Request::Stop => pass_on(leader, Signal::SIGTERM),
+                // A deadline that can't be kept: rather too early than never.
+                Request::Deadline(deadline) => if fence.move_to(deadline).is_err() {
+                    break;
+                },
                 Request::Kill => break,
             },
+            late = fence.passes() => {
+                rep.tell(&Line::Fenced(late));
+                break;
+            }
+            // Whatever ended is collected; only the end of the command itself ends the loop.
+            _ = handlers.child.recv() => ended = reap(leader).ended,
             Some(lost) = pumps.lost.recv() => rep.tell(&Line::Lost(lost)),
             // A handler, not SIG_IGN: an ignored signal would stay ignored in the command.
             _ = handlers.terminate.recv() => pass_on(leader, Signal::SIGTERM),
@@ -155,7 +189,7 @@ async fn supervise(command: Vec<OsString>, logs: Option<Logs>) -> io::Result<u8>
     Ok(match line {
         Line::Signaled(number) => u8::try_from(SIGNALED + number).unwrap_or(u8::MAX),
         Line::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
-        Line::Started(_) | Line::Failed(_) | Line::Lost(_) => u8::MAX,
+        Line::Started(_) | Line::Failed(_) | Line::Lost(_) | Line::Fenced(_) => u8::MAX,
     })
 }
 
@@ -208,6 +242,7 @@ impl Handlers {
 /// What the rep asks for.
 enum Request {
     Stop,
+    Deadline(BootTime),
     Kill,
 }
 
@@ -231,7 +266,11 @@ impl Rep {
         loop {
             match self.lines.next_line().await {
                 Ok(Some(line)) if line == "stop" => return Request::Stop,
-                Ok(Some(_)) => {}
+                Ok(Some(line)) => {
+                    if let Some(Ok(at)) = line.strip_prefix("deadline ").map(str::parse) {
+                        return Request::Deadline(at);
+                    }
+                }
                 Ok(None) | Err(_) => return Request::Kill,
             }
         }

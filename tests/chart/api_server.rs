@@ -90,7 +90,9 @@ pub async fn token(
 
 /// Only these ask for what is not restricted.
 fn asks_for_more(values: &Path) -> bool {
-    values.ends_with("minimal-values.yaml") || values.ends_with("everything-values.yaml")
+    ["minimal", "everything", "fencing"]
+        .iter()
+        .any(|name| values.ends_with(format!("{name}-values.yaml")))
 }
 
 #[tokio::test(flavor = "multi_thread")]

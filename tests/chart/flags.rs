@@ -45,9 +45,14 @@ fn the_programs_take_what_the_chart_gives_them() -> Result<(), Failure> {
         assert!(args.leader.leader_elect);
         args.leader.validate()?;
         args.tasks.validate()?;
-        let Program::Rep(_) = parse(find(&objects, "DaemonSet", "-rep")) else {
+        let Program::Rep(rep) = parse(find(&objects, "DaemonSet", "-rep")) else {
             panic!("not the rep");
         };
+        rep.validate()?;
+        assert_eq!(
+            rep.fence().is_some(),
+            values.ends_with("fencing-values.yaml")
+        );
         if values.ends_with("minimal-values.yaml") {
             continue;
         }

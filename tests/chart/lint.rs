@@ -21,6 +21,6 @@ fn helm_lint_finds_nothing() -> Result<(), Failure> {
 fn the_suites_of_helm_unittest_pass() -> Result<(), Failure> {
     let mut suites = tool("helm-unittest")?;
     let said = run(suites.arg("--strict").arg(chart()))?;
-    assert!(said.contains("Test Suites: 5 passed, 5 total"), "{said}");
+    assert!(said.contains("Test Suites: 6 passed, 6 total"), "{said}");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod generated;
 mod helm;
 mod hostile_rep;
 mod lint;
+mod metrics_access;
 mod objects;
 mod release;
 mod rights;

@@ -132,7 +132,8 @@ fn pods_are_restricted() -> Result<(), Failure> {
             );
             assert_eq!(pod["enableServiceLinks"], false);
             let volumes = pod["volumes"].to_string();
-            assert!(!volumes.contains("hostPath"), "{volumes}");
+            let fenced = values.ends_with("fencing-values.yaml") && object["kind"] == "DaemonSet";
+            assert_eq!(volumes.contains("hostPath"), fenced, "{volumes}");
             let container = &pod["containers"][0];
             let security = &container["securityContext"];
             assert_eq!(security["allowPrivilegeEscalation"], false);

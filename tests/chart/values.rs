@@ -31,6 +31,10 @@ fn a_wrong_value_is_refused_by_its_name() -> Result<(), Failure> {
             "presence.etcd.bundled.replicas=2",
             "presence.etcd.bundled.replicas",
         ),
+        (
+            "presence.etcd.bundled.clusterDomain=Cluster.local.",
+            "presence.etcd.bundled.clusterDomain",
+        ),
         ("controller.replicas=-1", "controller.replicas"),
         (
             "controller.tasks.kickSeconds=0",

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use diego_operator::api::{ActualLRPStatus, TaskStatus};
+use diego_operator::api::{ActualLRPStatus, MissingCellPolicy, TaskStatus};
 use diego_operator::converge::harmony::{ContainerState, LrpAction};
 use diego_operator::converge::world::{Desired, Key};
 use diego_operator::rep::records::differ;
@@ -288,6 +288,7 @@ impl Sim {
             index: lrp.record.index,
             uid: lrp.record.version.uid.clone(),
             owner: uid,
+            strict: desired.is_some_and(|desired| desired.policy == MissingCellPolicy::Strict),
             retired: false,
             state: ContainerState::Reserved,
             cancelled: false,

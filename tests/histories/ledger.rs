@@ -37,9 +37,13 @@ impl Sim {
             lost: now,
             detected: now,
             source: Source::Watch,
+            confirmed: false,
         };
         let gone = matches!(seen, Observation::Gone { .. });
-        let status = cell::apply(record, seen, verdict, gone.then_some(times), now);
+        let mut status = cell::apply(record, seen, verdict, gone.then_some(times), now);
+        // No mass-loss guard and no hold-down here: a history kills all its Cells within seconds, and has to come to
+        // rest soon after. Both have properties of their own (`converge::brake`, `converge::hold_down`).
+        status.held_down_until = None;
         let nothing = if gone {
             verdict == Verdict::Unchanged
         } else {

@@ -60,6 +60,7 @@ impl PresenceStore {
                 first_epoch: first,
                 epoch_base: 0,
                 epoch: None,
+                fence: true,
             }),
         };
         let registration = Registration {

@@ -84,6 +84,8 @@ pub struct Container {
     pub index: i32,
     pub uid: String,
     pub owner: Option<String>,
+    /// It must not run twice. What that costs on a lost Cell, the fence, is left out: time stands still for it.
+    pub strict: bool,
     pub retired: bool,
     pub state: ContainerState,
     pub cancelled: bool,

@@ -90,7 +90,13 @@ impl Sim {
         };
         let view = lrp_view(record.as_ref().map(|lrp| &lrp.object), wanted_by, instance);
         let state = one.state(guid);
-        let action = harmony::lrp(view, state, one.mode);
+        let strict = container.is_some_and(|one| one.strict);
+        let table = if strict {
+            harmony::strict_lrp
+        } else {
+            harmony::lrp
+        };
+        let action = table(view, state, one.mode);
         let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
         if harmony::wants_live_read(state, act) && !live {
             self.read(rep, work);

@@ -80,6 +80,7 @@ impl Sim {
                     index: 0,
                     uid: task.record.version.uid.clone(),
                     owner: None,
+                    strict: false,
                     retired: false,
                     state: ContainerState::Reserved,
                     cancelled: false,

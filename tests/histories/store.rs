@@ -184,6 +184,7 @@ impl Store {
             optional_tags: Vec::new(),
             unschedulable: false,
             evacuate: false,
+            loss_confirmed: false,
             status: CellStatus::default(),
         };
         self.put_cell(writer, name, record);

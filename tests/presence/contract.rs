@@ -62,6 +62,7 @@ contract! {
         reads_tell_what_the_store_holds_now,
         a_value_that_can_not_be_read_is_present_but_unknown,
         reads_and_registrations_are_in_one_order,
+        a_roll_call_names_who_is_late_before_it_is_gone,
     }
     outage {
         a_store_that_is_away_for_longer_than_the_ttl_loses_nobody,

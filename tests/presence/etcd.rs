@@ -2,6 +2,9 @@
 
 mod faults;
 mod keeper;
+mod pki;
+mod roles;
+mod rotation;
 mod store;
 mod tls;
 mod watcher;

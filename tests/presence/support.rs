@@ -246,6 +246,7 @@ impl Rep {
             ttl_seconds: ttl,
             known_epoch: KnownEpoch::default(),
             dead_epoch: dead_epoch.clone(),
+            fence: false,
         };
         let keeper = Keeper::start(config, registration, owner).expect("the keeper starts");
         Self {
@@ -347,5 +348,6 @@ impl Rep {
             .borrow()
             .last_renewal_sent
             .expect("it was registered")
+            .at
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use diego_operator::converge::process_spec::ProcessSpec;
 use diego_operator::rep::environ::Who;
+use diego_operator::rep::fence::Deadlines;
 use diego_operator::rep::outcome::End;
 use diego_operator::rep::ports::Ports;
 use diego_operator::rep::process::{Event, Handle, Launch, start};
@@ -36,6 +37,7 @@ pub struct Wanted<'a> {
     pub start_timeout: Option<Duration>,
     pub probe: bool,
     pub log_limit: u64,
+    pub fence: Option<Deadlines>,
 }
 
 impl Default for Wanted<'_> {
@@ -48,6 +50,7 @@ impl Default for Wanted<'_> {
             start_timeout: None,
             probe: true,
             log_limit: 10 << 20,
+            fence: None,
         }
     }
 }
@@ -101,6 +104,7 @@ pub fn launch(wanted: Wanted<'_>) -> Instance {
         dir: dir.clone(),
         start_timeout: wanted.start_timeout,
         probe: wanted.probe,
+        fence: wanted.fence,
     };
     let (tell, events) = mpsc::unbounded_channel();
     let handle = start(diego(), launch, move |event| drop(tell.send(event)));

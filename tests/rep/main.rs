@@ -1,6 +1,7 @@
 //! The process executor with real processes and without a cluster: what is started ends when it must.
 
 mod executor;
+mod fence;
 mod hostile;
 mod instance;
 mod probes;

@@ -1,7 +1,7 @@
 //! Runs the scenario files under `tests/converge/`: each reads as a specification of the rules.
 //!
 //! A file is a list of blocks, separated by blank lines. The first lines of a block change the world (`now`,
-//! `cell`, `node`, `no-node`, `desired`, `lrp`, `task`, `gone`), its last line is a question, and below `----` stands the answer:
+//! `cell`, `node`, `no-node`, `pod`, `desired`, `lrp`, `task`, `gone`), its last line is a question, and below `----` stands the answer:
 //! what the controller plans (`converge`), what it makes of a presence (`presence`), what a rep does next (`rep`), or what becomes of the record when a rep
 //! speaks (`claim`, `start`, `evacuate`, `crash`, `give-back`, `complete`, `reject`). `rules` sets the knobs. `UPDATE_SCENARIOS=1 cargo test --test rules` writes what the rules do now into the
 //! files; read the difference before you commit it.
@@ -104,6 +104,7 @@ fn run(text: &str) -> Result<String, String> {
             "lrp" => read::lrp(&mut sandbox, &rest, now).map(|()| None)?,
             "task" => read::task(&mut sandbox, &rest, now).map(|()| None)?,
             "node" => nodes::node(&mut sandbox, &rest).map(|()| None)?,
+            "pod" => nodes::pod(&mut sandbox, &rest).map(|()| None)?,
             "no-node" => nodes::no_node(&mut sandbox, &rest).map(|()| None)?,
             "gone" => read::gone(&mut sandbox, &rest).map(|()| None)?,
             "converge" => {

@@ -63,6 +63,7 @@ impl Sandbox {
             optional_tags: Vec::new(),
             unschedulable: false,
             evacuate: false,
+            loss_confirmed: false,
             status: CellStatus {
                 state: Some(state),
                 epoch: Some(epoch),

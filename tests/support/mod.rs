@@ -3,6 +3,7 @@
 //! Used by the system tests, the demo and the benchmarks, each of which uses a part of it.
 #![allow(dead_code)]
 
+pub mod certs;
 pub mod http;
 pub mod objects;
 pub mod proxy;

@@ -249,13 +249,29 @@ impl Site {
         zone: &str,
         extra: &[&str],
     ) -> Result<(), Failure> {
+        self.launch_rep_at(endpoints, name, zone, extra)?;
+        self.rep_ready(name).await
+    }
+
+    /// Starts a rep and waits for nothing.
+    pub fn launch_rep(&mut self, name: &str, zone: &str, extra: &[&str]) -> Result<(), Failure> {
+        let endpoints = self.etcd.endpoints().join(",");
+        self.launch_rep_at(&endpoints, name, zone, extra)
+    }
+
+    fn launch_rep_at(
+        &mut self,
+        endpoints: &str,
+        name: &str,
+        zone: &str,
+        extra: &[&str],
+    ) -> Result<(), Failure> {
         let work_dir = self.dir.path().join(name);
         let (metrics_port, health_port) =
             (local_cluster::free_port()?, local_cluster::free_port()?);
         let ports = (metrics_port, health_port);
         let args = rep_args(endpoints, name, zone, &work_dir, ports, extra);
         let process = self.start_program(name, &args)?;
-        process.ready(START, || is_ready(health_port)).await?;
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
         self.reps.insert(
             name.to_owned(),
@@ -268,6 +284,15 @@ impl Site {
                 extra,
             },
         );
+        Ok(())
+    }
+
+    /// Waits until a rep that was started is ready.
+    pub async fn rep_ready(&self, name: &str) -> Result<(), Failure> {
+        let rep = self.rep(name);
+        rep.process
+            .ready(START, || is_ready(rep.health_port))
+            .await?;
         Ok(())
     }
 

@@ -91,6 +91,9 @@ async fn what_the_schema_can_judge_is_refused_with_the_remedy() -> Result<(), Fa
             .await,
     );
     assert!(said.contains("domain must not change"), "{said}");
+    let strict = patch(json!({ "spec": { "missingCellPolicy": "Strict" } }));
+    let said = refusal(desired.patch("web", &params, &strict).await);
+    assert!(said.contains("missingCellPolicy must not change"), "{said}");
     desired
         .patch(
             "web",

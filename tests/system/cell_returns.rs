@@ -250,7 +250,7 @@ async fn a_rep_cut_off_from_the_presence_store_alone_stops_speaking_at_the_verdi
     site.spawn_rep_at(&by_way_of, "a", "z1", &short).await?;
     site.cell_state("a", CellState::Present).await?;
     let mut web = objects::sleepers("web", 2);
-    // Nothing is kept of the original, so its rep finds its slot placed elsewhere while its container runs.
+    // Fenced: its rep gives the slots up, and must not take them back when it hears the presence store again.
     web.spec.missing_cell_policy = MissingCellPolicy::Strict;
     site.desire(&web).await?;
     site.running("web", 2, |cell| cell == "a").await?;

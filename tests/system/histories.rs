@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use diego_operator::api::{CellState, DesiredLRP};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::observer::Observer;
@@ -330,9 +331,21 @@ impl History {
     }
 
     /// L1: what runs is what is wanted, every record has its process and every process its record.
+    /// Cells that were lost again and again take no new work for a while.
+    async fn longest_hold_down(&self) -> Result<Duration, Failure> {
+        let cells = self.site.cells().list(&ListParams::default()).await?.items;
+        let now = Timestamp::now();
+        let left = cells.iter().filter_map(|cell| {
+            let until = cell.status.as_ref()?.held_down_until.as_ref()?;
+            Duration::try_from(until.0.duration_since(now)).ok()
+        });
+        Ok(left.max().unwrap_or_default())
+    }
+
     async fn comes_to_rest(&mut self) -> Result<(), Failure> {
         let wanted = self.wanted.clone();
-        let rested = eventually("desired = actual = processes", TO_REST, || async {
+        let within = TO_REST + self.longest_hold_down().await?;
+        let rested = eventually("desired = actual = processes", within, || async {
             let difference = self.observer.difference(&self.site, &wanted).await.ok()?;
             difference.is_none().then_some(())
         })

@@ -4,8 +4,10 @@
 //! the same in `tests/e2e`.
 
 mod ends;
+mod fence;
 pub mod kubelet;
 mod lost;
+mod neighbours;
 mod refused;
 mod scheduled;
 mod tasks;

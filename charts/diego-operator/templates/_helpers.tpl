@@ -102,13 +102,18 @@ app.kubernetes.io/component: {{ . }}
 {{- ternary "https" "http" (ne .Values.presence.etcd.bundled.tls.secretName "") }}
 {{- end }}
 
+{{/* What ends the members' names: the domain of their headless Service. */}}
+{{- define "diego.etcd.domain" -}}
+{{- printf "%s-members.%s.svc.%s" (include "diego.etcd.name" .) (include "diego.namespace" .) .Values.presence.etcd.bundled.clusterDomain }}
+{{- end }}
+
 {{/* Client URLs of the presence etcd. The bundled members by name, so that a client changes over to another at once. */}}
 {{- define "diego.etcd.endpoints" -}}
 {{- $etcd := .Values.presence.etcd }}
 {{- if $etcd.bundled.enabled }}
 {{- $urls := list }}
 {{- range $i := until (int $etcd.bundled.replicas) }}
-{{- $urls = append $urls (printf "%s://%s-%d.%s-members.%s.svc:2379" (include "diego.etcd.scheme" $) (include "diego.etcd.name" $) $i (include "diego.etcd.name" $) (include "diego.namespace" $)) }}
+{{- $urls = append $urls (printf "%s://%s-%d.%s:2379" (include "diego.etcd.scheme" $) (include "diego.etcd.name" $) $i (include "diego.etcd.domain" $)) }}
 {{- end }}
 {{- join "," $urls }}
 {{- else }}

@@ -31,6 +31,13 @@ etcd-cert: /etc/diego/etcd/tls.crt
 etcd-key: /etc/diego/etcd/tls.key
 {{- end }}
 {{- end }}
+{{- with .Values.metrics.secure }}
+{{- if .enabled }}
+metrics-tls-cert: /etc/diego/metrics/tls.crt
+metrics-tls-key: /etc/diego/metrics/tls.key
+metrics-auth: {{ .auth }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "diego.pod.metadata" -}}
@@ -43,13 +50,21 @@ labels:
 {{- $annotations := merge (dict) $values.podAnnotations (dict "kubectl.kubernetes.io/default-container" .component) }}
 {{- if .root.Values.monitoring.podAnnotations }}
 {{- $annotations = merge $annotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" "prometheus.io/path" "/metrics") }}
+{{- if .root.Values.metrics.secure.enabled }}
+{{- $_ := set $annotations "prometheus.io/scheme" "https" }}
+{{- end }}
 {{- end }}
 {{- include "diego.annotations" (dict "root" .root "annotations" $annotations "indent" 0) }}
 {{- end }}
 
-{{/* The spec of the Pod; "flags" is the map of the program's flags, "env" more environment. */}}
+{{/*
+The spec of the Pod; "flags" is the map of the program's flags, "env" more environment, "fence" whether the fencer runs beside it,
+"grace" the time to stop in.
+*/}}
 {{- define "diego.pod.spec" -}}
 {{- $values := index .root.Values .component }}
+{{- $fence := .fence }}
+{{- $metrics := .root.Values.metrics.secure.enabled }}
 {{- $tls := and (eq .root.Values.presence.store "etcd") .root.Values.presence.etcd.tls.secretName -}}
 serviceAccountName: {{ include "diego.serviceAccountName" . }}
 automountServiceAccountToken: {{ $values.serviceAccount.automount }}
@@ -59,7 +74,7 @@ enableServiceLinks: false
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-terminationGracePeriodSeconds: {{ int64 $values.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ int64 (default $values.terminationGracePeriodSeconds .grace) }}
 {{- if $values.hostNetwork }}
 hostNetwork: true
 {{- end }}
@@ -123,27 +138,54 @@ containers:
     securityContext:
       {{- toYaml . | nindent 6 }}
     {{- end }}
-    {{- if or $tls $values.extraVolumeMounts }}
+    {{- if or $tls $metrics $fence $values.extraVolumeMounts }}
     volumeMounts:
       {{- if $tls }}
       - name: etcd-tls
         mountPath: /etc/diego/etcd
         readOnly: true
       {{- end }}
+      {{- if $metrics }}
+      - name: metrics-tls
+        mountPath: /etc/diego/metrics
+        readOnly: true
+      {{- end }}
+      {{- if $fence }}
+      - name: fence
+        mountPath: {{ include "diego.fence.dir" .root }}
+      {{- end }}
       {{- with $values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
     {{- end }}
+  {{- if $fence }}
+  {{- include "diego.fence.container" .root | nindent 2 }}
+  {{- end }}
   {{- with $values.extraContainers }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- if or $tls $values.extraVolumes }}
+{{- if or $tls $metrics $fence $values.extraVolumes }}
 volumes:
   {{- if $tls }}
   - name: etcd-tls
     secret:
       secretName: {{ .root.Values.presence.etcd.tls.secretName }}
       defaultMode: 0444
+  {{- end }}
+  {{- if $metrics }}
+  - name: metrics-tls
+    secret:
+      secretName: {{ .root.Values.metrics.secure.secretName }}
+      defaultMode: 0444
+      # Not the authority's, which only the monitors need.
+      items:
+        - key: tls.crt
+          path: tls.crt
+        - key: tls.key
+          path: tls.key
+  {{- end }}
+  {{- if $fence }}
+  {{- include "diego.fence.volumes" .root | nindent 2 }}
   {{- end }}
   {{- with $values.extraVolumes }}
   {{- toYaml . | nindent 2 }}

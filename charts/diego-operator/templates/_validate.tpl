@@ -32,6 +32,13 @@
 {{- fail "rep.hostNetwork is set, and two reps can't share the ports of one node: set rep.updateStrategy.rollingUpdate.maxSurge to 0 and maxUnavailable to 1" }}
 {{- end }}
 {{- end }}
+{{- $secure := .Values.metrics.secure }}
+{{- if and $secure.enabled (not $secure.secretName) }}
+{{- fail "metrics.secure.enabled is set: set metrics.secure.secretName to a Secret with tls.crt and tls.key" }}
+{{- end }}
+{{- if and $secure.enabled (eq $secure.auth "token") (or .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled) (not $secure.tokenSecret.name) }}
+{{- fail "metrics.secure.auth is token: set metrics.secure.tokenSecret.name to the Secret with the token that the monitors send" }}
+{{- end }}
 {{- $rep := include "diego.serviceAccountName" (dict "root" . "component" "rep") }}
 {{- if eq $rep (include "diego.serviceAccountName" (dict "root" . "component" "controller")) }}
 {{- fail (printf "rep.serviceAccount.name and controller.serviceAccount.name are the same, %s: a rep would have the controller's rights; name two accounts" $rep) }}

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::client::gate::Gate;
 use crate::controller::context::{Context, locked};
 use crate::controller::feed;
+use crate::controller::guard;
 use crate::controller::pods::Wake;
 use crate::controller::recovery::{Loss, recover};
 use crate::controller::runs::{self, Trigger};
@@ -57,6 +58,8 @@ pub async fn terms(context: Arc<Context>, mut terms: watch::Receiver<u64>) {
 /// Losses seen live are believed at once: each gets its confirming read and its verdict now. Everything else is looked at
 /// as after a start, with the grace that absences have had since this controller's own start.
 fn begin(context: &Arc<Context>) {
+    // First of all: what it holds back is to be known before anything is planned.
+    guard::refresh(context);
     for (_, loss) in context.kept.take() {
         let context = context.clone();
         tokio::spawn(async move { recover(&context, loss).await });

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::api::quantity;
 use crate::api::template::Resources;
 use crate::api::template::requests::{self, Wants};
+use crate::converge::neighbours::{self, PodKin};
 use crate::converge::node::{NodeRecord, Taint, TaintEffect};
 use crate::converge::pods::{self, LABEL_GUID, WorkKey};
 use crate::converge::world::Key;
@@ -73,6 +74,13 @@ struct SomePodSpec {
     init_containers: Vec<SomeContainer>,
     resources: Option<ResourceRequirements>,
     overhead: Option<BTreeMap<String, Quantity>>,
+    affinity: Option<SomeAffinity>,
+}
+
+#[derive(Deserialize, Debug, Clone)]
+#[serde(rename_all = "camelCase")]
+struct SomeAffinity {
+    pod_anti_affinity: Option<core::PodAntiAffinity>,
 }
 
 #[derive(Deserialize, Debug, Clone)]
@@ -92,6 +100,8 @@ pub struct Takes<'a> {
     pub resources: Resources,
     /// The record of ours that it runs for, and the guid.
     pub ours: Option<(WorkKey, &'a str)>,
+    /// What other Pods see of it.
+    pub kin: PodKin,
 }
 
 /// A Node's record.
@@ -153,7 +163,21 @@ pub fn pod(pod: &SomePod) -> Option<Takes<'_>> {
         // The API server lets only quantities pass.
         resources: requests::of_pod(&wants).unwrap_or_default(),
         ours: ours(&pod.metadata),
+        kin: kin(pod),
     })
+}
+
+fn kin(pod: &SomePod) -> PodKin {
+    let meta = &pod.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let none = BTreeMap::new();
+    let affinity = pod.spec.affinity.as_ref();
+    let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
+    PodKin::new(
+        namespace,
+        meta.labels.as_ref().unwrap_or(&none),
+        apart.map(neighbours::keeps_off).unwrap_or_default(),
+    )
 }
 
 /// One that nobody owns runs for nobody, whatever its labels say.

@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::calls::Make;
 use super::{Templates, calls, tell};
-use crate::api::ExecutorKind;
+use crate::api::{ExecutorKind, MissingCellPolicy};
 use crate::client::CallError;
 use crate::controller::context::Context;
 use crate::controller::execute;
@@ -143,6 +143,7 @@ fn look(
                     (cell.executor == ExecutorKind::Pods).then_some(epoch)
                 },
                 start_timeout,
+                strict: is_strict(world, work),
                 scheduler,
                 cell_of: &|node| cell_of(world, node),
                 is_elsewhere: &|cell, node| {
@@ -283,6 +284,18 @@ async fn act(
         | Step::Task { .. } => {}
     }
     Ok(())
+}
+
+/// Whether an instance of this record must not run twice.
+fn is_strict(world: &World, work: &WorkKey) -> bool {
+    let process = match work.kind {
+        WorkKind::Lrp => world.lrp(&work.key).map(|lrp| &lrp.process),
+        WorkKind::Task => None,
+    };
+    let desired = process.map(|process| Key::new(&*work.key.namespace, &**process));
+    desired
+        .and_then(|key| world.desired(&key))
+        .is_some_and(|desired| desired.policy == MissingCellPolicy::Strict)
 }
 
 /// The start time-out of the DesiredLRP, as far as that is the one the record belongs to.

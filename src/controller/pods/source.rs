@@ -7,7 +7,7 @@ use kube::Api;
 use kube::runtime::reflector::ObjectRef;
 
 use super::Templates;
-use crate::api::{DesiredLRP, ExecutorKind, RawTemplate, Task};
+use crate::api::{DesiredLRP, ExecutorKind, MissingCellPolicy, RawTemplate, Task};
 use crate::client::{CallError, bounded};
 use crate::controller::context::Context;
 use crate::converge::life::Life;
@@ -22,8 +22,8 @@ pub(super) struct Source {
     pub(super) uid: String,
     /// What to run.
     pub(super) template: RawTemplate,
-    /// The process and the index, for an instance of one.
-    slot: Option<(String, i32)>,
+    /// The process, the index and the policy, for an instance of one.
+    slot: Option<(String, i32, MissingCellPolicy)>,
     result_file: Option<String>,
 }
 
@@ -31,9 +31,10 @@ impl Source {
     /// What runs in the Pod.
     pub(super) fn what(&self) -> What<'_> {
         match &self.slot {
-            Some((process, index)) => What::Lrp {
+            Some((process, index, policy)) => What::Lrp {
                 process,
                 index: *index,
+                policy: *policy,
             },
             None => What::Task {
                 result_file: self.result_file.as_deref(),
@@ -63,18 +64,18 @@ pub(super) async fn source(
                 .desired
                 .get(&ObjectRef::new(&lrp.process).within(namespace));
             let cached = cached.filter(|desired| is_ours(desired));
-            let template = match cached {
-                Some(desired) => Some(desired.spec.template.clone()),
+            let spec = match cached {
+                Some(desired) => Some(desired.spec.clone()),
                 None => {
                     let api = Api::<DesiredLRP>::namespaced(client, namespace);
                     let read = bounded(api.get_opt(&lrp.process)).await?;
-                    read.filter(is_ours).map(|desired| desired.spec.template)
+                    read.filter(is_ours).map(|desired| desired.spec)
                 }
             };
-            Ok(template.map(|template| Source {
+            Ok(spec.map(|spec| Source {
                 uid: lrp.version.uid,
-                template,
-                slot: Some((lrp.process, lrp.index)),
+                template: spec.template,
+                slot: Some((lrp.process, lrp.index, spec.missing_cell_policy)),
                 result_file: None,
             }))
         }

@@ -213,3 +213,27 @@ fn only_a_process_is_worth_a_second_look() {
         assert!(!wants_live_read(container, false));
     }
 }
+
+#[test]
+fn what_must_not_run_twice_stops_on_a_drained_cell_once_its_record_gave_it_up() {
+    let mut others = Vec::new();
+    for (_, record) in LRP_RECORDS {
+        for (_, container) in CONTAINERS {
+            for mode in [Mode::Ordinary, Mode::Draining] {
+                let (strict, usual) = (
+                    strict_lrp(record, container, mode),
+                    lrp(record, container, mode),
+                );
+                if strict != usual {
+                    others.push((record, container, mode, strict));
+                }
+            }
+        }
+    }
+    let stops = |container| {
+        let (record, mode) = (LrpRecord::SuspectMine, Mode::Draining);
+        (record, container, mode, LrpAction::Stop)
+    };
+    let expected = [ContainerState::Starting, ContainerState::Running].map(stops);
+    assert_eq!(others, expected);
+}

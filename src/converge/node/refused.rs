@@ -4,9 +4,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 
 /// Why no Cell with executor Pods can take the template, naming each field; `None` if they can. `unread` is what
 /// could not be read of its needs. What is left to a scheduler must only be able to run.
-pub fn refusal(pod: &PodSpec, unread: Option<String>) -> Option<String> {
+pub fn refusal(pod: &PodSpec, unread: Vec<String>) -> Option<String> {
     let PodSpec {
-        affinity,
         containers,
         init_containers,
         host_network,
@@ -16,7 +15,8 @@ pub fn refusal(pod: &PodSpec, unread: Option<String>) -> Option<String> {
         scheduling_group,
         topology_spread_constraints,
         volumes,
-        // Read by `needs` and by the count of resources.
+        // Read by `needs`, by `neighbours` and by the count of resources.
+        affinity: _,
         node_name: _,
         node_selector: _,
         tolerations: _,
@@ -66,28 +66,8 @@ pub fn refusal(pod: &PodSpec, unread: Option<String>) -> Option<String> {
     if scheduler_name.is_some() {
         return None;
     }
-    let mut found: Vec<String> = unread.into_iter().collect();
-    let affinity = affinity.as_ref();
-    let near = affinity.and_then(|all| all.pod_affinity.as_ref());
-    let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
-    let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    let near = near.and_then(|one| {
-        one.required_during_scheduling_ignored_during_execution
-            .as_ref()
-    });
-    let apart = apart.and_then(|one| {
-        one.required_during_scheduling_ignored_during_execution
-            .as_ref()
-    });
+    let mut found = unread;
     let mut say = |asked: bool, field: &str| found.extend(asked.then(|| field.to_owned()));
-    say(
-        near.is_some_and(|terms| !terms.is_empty()),
-        &format!("spec.affinity.podAffinity.{required}"),
-    );
-    say(
-        apart.is_some_and(|terms| !terms.is_empty()),
-        &format!("spec.affinity.podAntiAffinity.{required}"),
-    );
     let spread = topology_spread_constraints.iter().flatten();
     for (i, one) in spread.enumerate() {
         say(

@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use crate::api::template::Resources;
 use crate::converge::demand::Demand;
+use crate::converge::neighbours::Resident;
 use crate::converge::node::NodeNeeds;
 use crate::converge::world::Key;
 
+use super::company::{Company, Judged, Verdict};
 use super::refusal::{START_LIMIT, explain, left_to};
 use super::{Ask, Bidder, Knobs, LOCALITY_OFFSET, Work};
 
@@ -39,16 +41,21 @@ pub struct Auction<'a> {
     /// Compatible Cells by zone, for every requirement.
     compatible: Vec<Vec<Vec<usize>>>,
     /// What no Cell could take since the last placement, and why.
-    refused: HashMap<(usize, Resources), String>,
+    refused: HashMap<Wanted, String>,
     /// What some Cell has room for since the last placement; it is asked for by instances that may not start yet.
-    held_back: HashSet<(usize, Resources)>,
+    held_back: HashSet<Wanted>,
     /// Where the processes met so far run.
     spreads: HashMap<&'a Key, Spread>,
     /// The spread in hand, spelled out for every Cell; all 0 between two placements.
     instances: Vec<u32>,
     /// The zones in the order in which they are looked at.
     zone_order: Vec<usize>,
+    /// The Pods that have a say, if any has.
+    company: Option<Company<'a>>,
 }
+
+/// What is asked for: the number of its requirement, its resources, and its group where Pods have a say, else 0.
+type Wanted = (usize, Resources, usize);
 
 /// All that decides whether a Cell is compatible.
 #[derive(PartialEq, Eq, Hash)]
@@ -95,8 +102,15 @@ impl<'a> Auction<'a> {
             spreads: HashMap::new(),
             instances: vec![0; bidders.len()],
             zone_order: (0..zones).collect(),
+            company: None,
             bidders,
         }
+    }
+
+    /// The same where Pods have a say: some of the work asks for Pods near it, or `residents` keep some off.
+    pub fn among(mut self, residents: Vec<Resident<'a>>) -> Self {
+        self.company = Some(Company::new(residents));
+        self
     }
 
     /// Places one piece of work. `cells_of` lists the Cells of the instances that a process has already.
@@ -112,17 +126,24 @@ impl<'a> Auction<'a> {
             return Err(left_to(scheduler));
         }
         let requirement = self.requirement(ask.demand);
-        let wanted = (requirement, ask.demand.resources);
-        if let Some(error) = self.refused.get(&wanted) {
+        let company = self.company.as_mut();
+        let judged = company.and_then(|company| company.judge(ask, &self.bidders));
+        let (verdicts, group) = match judged {
+            None => (None, Some(0)),
+            Some(Judged { verdicts, group }) => (Some(verdicts), group),
+        };
+        let verdicts = verdicts.as_deref();
+        let wanted = group.map(|group| (requirement, ask.demand.resources, group));
+        if let Some(error) = wanted.and_then(|wanted| self.refused.get(&wanted)) {
             return Err(error.clone());
         }
         let winner = match ask.work {
             Work::Lrp { .. } if self.no_more_starts() => {
-                if self.held_back.contains(&wanted) {
+                if wanted.is_some_and(|wanted| self.held_back.contains(&wanted)) {
                     return Err(START_LIMIT.into());
                 }
-                if self.has_room(requirement, ask.demand) {
-                    self.held_back.insert(wanted);
+                if self.has_room(requirement, ask.demand, verdicts) {
+                    self.held_back.extend(wanted);
                     return Err(START_LIMIT.into());
                 }
                 None
@@ -132,15 +153,19 @@ impl<'a> Auction<'a> {
                     let spread = self.spread(&cells_of());
                     self.spreads.insert(process, spread);
                 }
-                self.best_for_lrp(process, requirement, ask.demand)
+                self.best(ask, requirement, verdicts)
             }
-            Work::Task(_) => self.best_for_task(requirement, ask.demand),
+            Work::Task(_) => self.best(ask, requirement, verdicts),
         };
         let Some(winner) = winner else {
-            let error = explain(&self.bidders, ask.demand);
-            self.refused.insert(wanted, error.clone());
+            let error = explain(&self.bidders, ask.demand, verdicts);
+            self.refused
+                .extend(wanted.map(|wanted| (wanted, error.clone())));
             return Err(error);
         };
+        if let Some(company) = &mut self.company {
+            company.note(ask, &self.bidders[winner]);
+        }
         // With less room the same is lacking, but maybe not only that.
         self.refused.clear();
         self.held_back.clear();
@@ -218,9 +243,43 @@ impl<'a> Auction<'a> {
         maximum > 0 && self.starting >= maximum
     }
 
-    fn has_room(&self, requirement: usize, demand: &Demand) -> bool {
-        let fits = |cell: &usize| self.bidders[*cell].room.fits(demand.resources);
+    fn has_room(&self, requirement: usize, demand: &Demand, verdicts: Option<&[Verdict]>) -> bool {
+        let fits = |cell: &usize| {
+            self.bidders[*cell].room.fits(demand.resources)
+                && verdicts.is_none_or(|verdicts| verdicts[*cell].is_ok())
+        };
         self.compatible[requirement].iter().flatten().any(fits)
+    }
+
+    /// The best Cell among those that did not give the work back, else among those that did so longest ago.
+    fn best(
+        &mut self,
+        ask: &Ask<'a>,
+        requirement: usize,
+        verdicts: Option<&[Verdict]>,
+    ) -> Option<usize> {
+        if ask.avoid.is_empty() && verdicts.is_none() {
+            return self.best_of_all(ask, requirement, |_| true);
+        }
+        let place_of = |name: &String| self.bidders.binary_search_by(|one| one.name.cmp(name));
+        let avoid: Vec<usize> = ask.avoid.iter().flat_map(place_of).collect();
+        let welcome = |cell: usize| verdicts.is_none_or(|verdicts| verdicts[cell].is_ok());
+        (0..=avoid.len()).find_map(|forgiven| {
+            let others = |cell: usize| welcome(cell) && !avoid[forgiven..].contains(&cell);
+            self.best_of_all(ask, requirement, others)
+        })
+    }
+
+    fn best_of_all(
+        &mut self,
+        ask: &Ask<'a>,
+        requirement: usize,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        match ask.work {
+            Work::Lrp { process, .. } => self.best_for_lrp(process, requirement, ask.demand, may),
+            Work::Task(_) => self.best_for_task(requirement, ask.demand, may),
+        }
     }
 
     /// The best Cell in the zones with the fewest instances of the process in which any Cell has room.
@@ -229,6 +288,7 @@ impl<'a> Auction<'a> {
         process: &Key,
         requirement: usize,
         demand: &Demand,
+        may: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let (spread, zones) = (&self.spreads[process], &self.compatible[requirement]);
         for (cell, count) in &spread.cells {
@@ -249,7 +309,7 @@ impl<'a> Auction<'a> {
                 break;
             }
             fewest = Some(spread.by_zone[*zone]);
-            self.best_of(&zones[*zone], demand, penalty, &mut best);
+            self.best_of(&zones[*zone], demand, &may, penalty, &mut best);
         }
         for (cell, _) in &spread.cells {
             self.instances[*cell] = 0;
@@ -258,11 +318,16 @@ impl<'a> Auction<'a> {
     }
 
     /// The best Cell of all: Tasks are kept apart, and zones do not matter.
-    fn best_for_task(&self, requirement: usize, demand: &Demand) -> Option<usize> {
+    fn best_for_task(
+        &self,
+        requirement: usize,
+        demand: &Demand,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let mut best = Best::None;
         for cells in &self.compatible[requirement] {
             let penalty = |_, bidder: &Bidder<'_>| f64::from(bidder.room.tasks) * LOCALITY_OFFSET;
-            self.best_of(cells, demand, penalty, &mut best);
+            self.best_of(cells, demand, &may, penalty, &mut best);
         }
         best.map(|(_, cell)| cell)
     }
@@ -271,6 +336,7 @@ impl<'a> Auction<'a> {
         &self,
         cells: &[usize],
         demand: &Demand,
+        may: impl Fn(usize) -> bool,
         penalty: impl Fn(usize, &Bidder<'_>) -> f64,
         best: &mut Best,
     ) {
@@ -280,6 +346,7 @@ impl<'a> Auction<'a> {
             // Fullness only adds to it: most Cells are out before anything is divided.
             if best.is_some_and(|(lowest, _)| penalty > lowest)
                 || !bidder.room.fits(demand.resources)
+                || !may(cell)
             {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::company::Verdict;
 use super::{Bidder, Ground};
 use crate::api::ExecutorKind;
 use crate::converge::demand::Demand;
@@ -11,18 +12,24 @@ use crate::converge::node;
 pub(super) const MARK: &str = "; 0/";
 
 /// The summary; `None` where no Cell is a node, or where none could run it whatever its node.
-pub(super) fn summary(bidders: &[Bidder<'_>], demand: &Demand) -> Option<String> {
+pub(super) fn summary(
+    bidders: &[Bidder<'_>],
+    demand: &Demand,
+    verdicts: Option<&[Verdict]>,
+) -> Option<String> {
     if demand.pods_refusal.is_some() {
         return None;
     }
     let nodes = bidders
         .iter()
-        .filter(|bidder| bidder.executor == ExecutorKind::Pods);
+        .enumerate()
+        .filter(|(_, bidder)| bidder.executor == ExecutorKind::Pods);
     let mut all = 0;
     let mut removed: BTreeMap<String, usize> = BTreeMap::new();
-    for bidder in nodes {
+    for (n, bidder) in nodes {
         all += 1;
-        for reason in reasons(bidder, demand) {
+        let verdict = verdicts.map_or(Ok(()), |verdicts| verdicts[n]);
+        for reason in reasons(bidder, demand, verdict) {
             *removed.entry(reason).or_default() += 1;
         }
     }
@@ -40,7 +47,7 @@ pub(super) fn summary(bidders: &[Bidder<'_>], demand: &Demand) -> Option<String>
 }
 
 /// What the first filter that removed it says; the count of resources names all that is lacking.
-fn reasons(bidder: &Bidder<'_>, demand: &Demand) -> Vec<String> {
+fn reasons(bidder: &Bidder<'_>, demand: &Demand, verdict: Verdict) -> Vec<String> {
     let one = |reason: &str| vec![reason.to_owned()];
     let ground = bidder.node.unwrap_or(Ground {
         name: "",
@@ -69,9 +76,10 @@ fn reasons(bidder: &Bidder<'_>, demand: &Demand) -> Vec<String> {
         ("Insufficient memory", room.lacks_memory(wanted)),
         ("Too many pods", room.lacks_containers()),
     ];
-    lacking
-        .into_iter()
-        .filter(|(_, lacking)| *lacking)
-        .map(|(reason, _)| reason.to_owned())
-        .collect()
+    let lacking = lacking.into_iter().filter(|(_, lacking)| *lacking);
+    let lacking: Vec<String> = lacking.map(|(reason, _)| reason.to_owned()).collect();
+    match verdict {
+        Err(unwelcome) if lacking.is_empty() => one(unwelcome.words()),
+        Err(_) | Ok(()) => lacking,
+    }
 }

@@ -1,5 +1,6 @@
 //! Why no Cell can take a piece of work, in Diego's words; and in the scheduler's, where Cells are nodes.
 
+use super::company::Verdict;
 use super::{Bidder, on_nodes};
 use crate::api::ExecutorKind;
 use crate::converge::demand::Demand;
@@ -9,6 +10,9 @@ pub const START_LIMIT: &str = "waiting to start instance: reached in-flight star
 
 /// There is no Cell at all to ask.
 const NOBODY: &str = "unable to communicate to compatible cells";
+
+/// Cells have room, and the Pods there, or those that are not there, keep it from each.
+const UNWELCOME: &str = "no cell satisfies the pod affinity and anti-affinity rules";
 
 /// Its template names a scheduler.
 pub(super) fn left_to(scheduler: &str) -> String {
@@ -34,9 +38,13 @@ pub fn says_the_same(one: &str, other: &str) -> bool {
 }
 
 /// The last filter that no Cell passed.
-pub(super) fn explain(bidders: &[Bidder<'_>], demand: &Demand) -> String {
+pub(super) fn explain(
+    bidders: &[Bidder<'_>],
+    demand: &Demand,
+    verdicts: Option<&[Verdict]>,
+) -> String {
     let why = last_filter(bidders, demand);
-    match on_nodes::summary(bidders, demand) {
+    match on_nodes::summary(bidders, demand, verdicts) {
         Some(summary) => format!("{why}{summary}"),
         None => why,
     }
@@ -60,8 +68,12 @@ fn last_filter(bidders: &[Bidder<'_>], demand: &Demand) -> String {
     if compatible.is_empty() {
         return "found no compatible cell".into();
     }
-    // Only what is lacking on all of them.
     let wanted = demand.resources;
+    // Where there is room, Pods were the last to have a say.
+    if compatible.iter().any(|bidder| bidder.room.fits(wanted)) {
+        return UNWELCOME.into();
+    }
+    // Only what is lacking on all of them.
     let all = |lacks: &dyn Fn(&Bidder<'_>) -> bool| compatible.iter().all(|bidder| lacks(bidder));
     let lacking = [
         ("containers", all(&|one| one.room.lacks_containers())),

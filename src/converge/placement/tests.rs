@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::converge::neighbours::{Likeness, Of, PodTerm, Resident};
 
+mod company;
 mod on_nodes;
 mod reference;
 mod strategies;
 
 use reference::Reference;
-use strategies::{asks, cells};
+use strategies::{asks, cells, others};
 
 /// A Cell as a test gives it.
 #[derive(Debug, Clone)]
@@ -84,17 +86,71 @@ fn lrp(process: &str, index: i32) -> Work {
     }
 }
 
-/// Where each of `works` goes, in this order, when the processes run on the Cells in `there` already.
+/// What is asked for, as a test gives it.
+#[derive(Debug, Clone)]
+struct Asked {
+    work: Work,
+    demand: Demand,
+    avoid: Vec<String>,
+}
+
+/// A Pod that is there, as a test gives it.
+#[derive(Debug, Clone)]
+struct Other {
+    namespace: String,
+    labels: BTreeMap<String, String>,
+    /// The instance of a process that it is.
+    of: Option<(String, i32)>,
+    apart: Vec<PodTerm>,
+    node: NodeRecord,
+}
+
+fn residents(others: &[Other]) -> Vec<Resident<'_>> {
+    others
+        .iter()
+        .map(|other| Resident {
+            likeness: Likeness {
+                namespace: &other.namespace,
+                labels: &other.labels,
+                of: other.of.as_ref().map(|(name, _)| Of::Process(name)),
+            },
+            apart: &other.apart,
+            places: vec![(other.of.as_ref().map(|(_, index)| *index), &other.node)],
+        })
+        .collect()
+}
+
+fn asked(work: Work, demand: Demand) -> Asked {
+    Asked {
+        work,
+        demand,
+        avoid: Vec::new(),
+    }
+}
+
+/// Where each of `asks` goes, in this order, when the processes run on the Cells in `there` already.
 fn outcomes(
     cells: &[Cell],
     there: &BTreeMap<String, Vec<String>>,
-    asks: &[(Work, Demand)],
+    asks: &[Asked],
     knobs: Knobs,
 ) -> Vec<Result<String, String>> {
     let starting = cells.iter().map(|cell| i64::from(cell.room.starting)).sum();
-    let mut auction = Auction::new(bidders(cells), starting, knobs);
+    outcomes_of(Auction::new(bidders(cells), starting, knobs), there, asks)
+}
+
+fn outcomes_of<'a>(
+    mut auction: Auction<'a>,
+    there: &'a BTreeMap<String, Vec<String>>,
+    asks: &'a [Asked],
+) -> Vec<Result<String, String>> {
     asks.iter()
-        .map(|(work, demand)| {
+        .map(|asked| {
+            let Asked {
+                work,
+                demand,
+                avoid,
+            } = asked;
             let cells_of = || match work {
                 Work::Lrp { process, .. } => {
                     let cells = there.get(&process.name).into_iter().flatten();
@@ -102,7 +158,12 @@ fn outcomes(
                 }
                 Work::Task(_) => Vec::new(),
             };
-            let winner = auction.place(&Ask { work, demand }, cells_of)?;
+            let ask = Ask {
+                work,
+                demand,
+                avoid,
+            };
+            let winner = auction.place(&ask, cells_of)?;
             assert_eq!(winner.epoch, 7);
             Ok(winner.cell.to_owned())
         })
@@ -112,7 +173,7 @@ fn outcomes(
 fn placed(cells: &[Cell], works: &[Work], knobs: Knobs) -> Vec<String> {
     let asks: Vec<_> = works
         .iter()
-        .map(|work| (work.clone(), Demand::default()))
+        .map(|work| asked(work.clone(), Demand::default()))
         .collect();
     let outcomes = outcomes(cells, &BTreeMap::new(), &asks, knobs);
     outcomes
@@ -208,9 +269,40 @@ fn what_a_cordoned_cell_runs_counts_for_its_zone() {
     cells[0].cordoned = true;
     cells[2].room.used.memory = 90;
     let there = BTreeMap::from([("web".to_owned(), vec!["a1".to_owned()])]);
-    let asks = [(lrp("web", 1), Demand::default())];
+    let asks = [asked(lrp("web", 1), Demand::default())];
     let outcomes = outcomes(&cells, &there, &asks, Knobs::default());
     assert_eq!(outcomes, [Ok("b1".to_owned())]);
+}
+
+/// Where one instance goes that these Cells gave back, the last one last.
+fn given_back_by(cells: &[Cell], avoid: &[&str]) -> Result<String, String> {
+    let there = BTreeMap::from([("web".to_owned(), vec!["b".to_owned()])]);
+    let asks = [Asked {
+        avoid: avoid.iter().map(|&name| name.to_owned()).collect(),
+        ..asked(lrp("web", 1), Demand::default())
+    }];
+    let mut outcomes = outcomes(cells, &there, &asks, Knobs::default());
+    outcomes.remove(0)
+}
+
+#[test]
+fn who_gave_it_back_is_asked_last() {
+    // By its zone, its room and its neighbours a goes before b.
+    let mut cells = [Cell::new("a", "z1"), Cell::new("b", "z2")];
+    cells[1].room.used.memory = 90;
+    let on = |cells: &[Cell], avoid: &[&str]| given_back_by(cells, avoid).unwrap();
+    assert_eq!(on(&cells, &[]), "a");
+    assert_eq!(on(&cells, &["a"]), "b");
+    assert_eq!(on(&cells, &["gone"]), "a");
+    // Both did: who did it longest ago.
+    assert_eq!(on(&cells, &["b", "a"]), "b");
+    assert_eq!(on(&cells, &["a", "b"]), "a");
+    // Nobody else has room, or none may.
+    cells[1].room.containers = 0;
+    assert_eq!(on(&cells, &["a"]), "a");
+    cells[0].cordoned = true;
+    let full = Err("insufficient resources: containers".to_owned());
+    assert_eq!(given_back_by(&cells, &["a"]), full);
 }
 
 proptest! {
@@ -218,6 +310,7 @@ proptest! {
     fn it_does_what_the_rules_say(
         cells in cells(),
         asks in asks(),
+        others in others(),
         there in proptest::collection::vec((1..4usize, 0..9usize), 0..12),
         weights in (0..4u8, 0..3u8),
         maximum in 0..12u32,
@@ -236,13 +329,17 @@ proptest! {
             knobs,
             starting: cells.iter().map(|cell| i64::from(cell.room.starting)).sum(),
             there: BTreeMap::new(),
+            others: others.clone(),
+            placed: Vec::new(),
         };
         for (process, cells) in &running {
             for cell in cells {
                 *reference.there.entry((process, cell.clone())).or_default() += 1;
             }
         }
-        let expected: Vec<_> = asks.iter().map(|(work, demand)| reference.place(work, demand)).collect();
-        prop_assert_eq!(outcomes(&cells, &running, &asks, knobs), expected);
+        let expected: Vec<_> = asks.iter().map(|asked| reference.place(asked)).collect();
+        let starting = cells.iter().map(|cell| i64::from(cell.room.starting)).sum();
+        let auction = Auction::new(bidders(&cells), starting, knobs).among(residents(&others));
+        prop_assert_eq!(outcomes_of(auction, &running, &asks), expected);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use crate::converge::cell::rests;
 use crate::converge::demand::Demand;
 use crate::converge::life::{self, Life};
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::{Ask, Auction, Bidder, Ground, Knobs, Room, Work, says_the_same};
-use crate::converge::world::{CellRecord, Foreign, Key, Load, World};
+use crate::converge::world::{Asking, CellRecord, Foreign, Key, Load, World};
 
 use super::{Plan, lrps, tasks};
 
@@ -19,6 +20,8 @@ pub(super) struct Wanted {
     pub(super) demand: Arc<Demand>,
     pub(super) reason: StartReason,
     pub(super) keep: Keep,
+    /// Cells that gave it back.
+    pub(super) avoid: Vec<String>,
 }
 
 impl Wanted {
@@ -26,6 +29,7 @@ impl Wanted {
         Ask {
             work: &self.work,
             demand: &self.demand,
+            avoid: &self.avoid,
         }
     }
 }
@@ -40,7 +44,7 @@ pub(super) fn auction(
     plan: &mut Plan,
 ) {
     wanted.sort_by(|a, b| a.ask().rank().cmp(&b.ask().rank()));
-    let places = places(world, &wanted, knobs, new_guid);
+    let places = places(world, &wanted, knobs, now, new_guid);
     for (wanted, place) in wanted.iter().zip(places) {
         match &wanted.work {
             Work::Task(_) => tasks::place(world, wanted, place, now, plan),
@@ -56,10 +60,16 @@ fn places(
     world: &World,
     wanted: &[Wanted],
     knobs: Knobs,
+    now: Timestamp,
     new_guid: &mut dyn FnMut() -> String,
 ) -> Vec<Result<Place, String>> {
-    let (bidders, starting) = bidders(world);
+    let (bidders, starting) = bidders(world, now);
     let mut auction = Auction::new(bidders, starting, knobs);
+    let asking = asking(wanted);
+    let residents = world.residents(&asking);
+    if !asking.is_empty() || !residents.is_empty() {
+        auction = auction.among(residents);
+    }
     wanted
         .iter()
         .map(|wanted| {
@@ -73,6 +83,25 @@ fn places(
             })
         })
         .collect()
+}
+
+/// What is asked of the Pods near it, once for all that is of one template.
+fn asking(wanted: &[Wanted]) -> Vec<Asking<'_>> {
+    let mut asking: Vec<Asking<'_>> = Vec::new();
+    let asks = |one: &&Wanted| !one.demand.pods.is_empty() && one.demand.scheduler.is_none();
+    for wanted in wanted.iter().filter(asks) {
+        let needs = &wanted.demand.pods;
+        if !asking
+            .iter()
+            .rev()
+            .take(1)
+            .any(|known| std::ptr::eq(known.needs, needs))
+        {
+            let namespace = &wanted.key.namespace;
+            asking.push(Asking { namespace, needs });
+        }
+    }
+    asking
 }
 
 /// `error` as the record has it already, where it differs in nothing but numbers: it is not written again for that.
@@ -114,7 +143,7 @@ fn cells_of<'a>(world: &'a World, work: &Work) -> Vec<&'a str> {
 
 /// The Cells that take part, with what they have taken on, and how many instances are starting on all Cells: on a
 /// lost one nothing starts any more.
-fn bidders(world: &World) -> (Vec<Bidder<'_>>, i64) {
+fn bidders(world: &World, now: Timestamp) -> (Vec<Bidder<'_>>, i64) {
     let idle = Load::default();
     let mut bidders = Vec::with_capacity(world.cells().len());
     let mut starting = 0;
@@ -127,7 +156,9 @@ fn bidders(world: &World) -> (Vec<Bidder<'_>>, i64) {
         if life == Life::Alive && !cell.version.deleting {
             let node = cell.node.as_ref().map(|node| world.foreign(&node.name));
             let foreign = node.unwrap_or_default();
-            bidders.push(bidder(world, index, name, cell, load, foreign));
+            let mut bidder = bidder(world, index, name, cell, load, foreign);
+            bidder.cordoned |= rests(cell, now);
+            bidders.push(bidder);
         }
     }
     (bidders, starting)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::ActualLRPStatus;
+use crate::api::{ActualLRPState, ActualLRPStatus};
 use crate::converge::lrp::transition::{self, Verb};
 use crate::converge::lrp::{self, Instance, Keep, StartReason};
 use crate::converge::placement::Work;
@@ -34,6 +34,7 @@ pub(super) fn missing_indices(world: &World, key: &Key, wanted: &mut Vec<Wanted>
             demand: demand.clone(),
             reason: StartReason::MissingInstance,
             keep: Keep::Nothing,
+            avoid: Vec::new(),
         });
     }
 }
@@ -63,7 +64,8 @@ pub(super) fn decide(
     let Some(lrp) = world.lrp(key) else { return };
     let process = Key::new(&*key.namespace, &*lrp.process);
     let desired = world.desired(&process);
-    let mut act = lrp::decide(lrp, desired, &|cell, epoch| world.life(cell, epoch), now);
+    let life = |cell: &str, epoch: Option<i64>| world.life(cell, epoch);
+    let mut act = lrp::decide(lrp, desired, &life, &|cell| world.remains(cell), now);
     if let lrp::Act::RestartHere { .. } = act
         && let Some(cell) = &lrp.status.cell_name
         && let Some(Ok(demand)) = desired.map(|desired| &desired.demand)
@@ -77,6 +79,23 @@ pub(super) fn decide(
     note_unknown_cells(world, &lrp.status, plan);
     let (verb, change) = match act {
         lrp::Act::Wait(until) => return plan.wait(until),
+        lrp::Act::HoldBack {
+            reason,
+            error,
+            until,
+        } => {
+            plan.wait(until);
+            let keep = match lrp.status.state {
+                ActualLRPState::Claimed | ActualLRPState::Running => Keep::Suspect,
+                ActualLRPState::Unclaimed | ActualLRPState::Crashed => Keep::Nothing,
+            };
+            let verb = Verb::Place {
+                reason,
+                keep,
+                place: Err(error.clone()),
+            };
+            (verb, LrpChange::Waiting { reason, error })
+        }
         lrp::Act::Place { reason, keep } => {
             if let Some(demand) = desired.and_then(|desired| desired.demand.as_ref().ok()) {
                 wanted.push(Wanted {
@@ -88,6 +107,7 @@ pub(super) fn decide(
                     demand: demand.clone(),
                     reason,
                     keep,
+                    avoid: lrp.status.rejected_by.clone(),
                 });
             }
             return;

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::converge::lrp::{Keep, Place, StartReason};
 use crate::converge::placement::Work;
 use crate::converge::task::transition::{self, Verb};
-use crate::converge::task::{self, Act, DeleteReason, Limits, Settled, Settlement};
+use crate::converge::task::{self, Act, DeleteReason, Facts, Limits, Settled, Settlement};
 use crate::converge::world::{Key, World};
 
 use super::batch::Wanted;
@@ -29,7 +29,12 @@ pub(super) fn decide(
         plan.unknown_cells.insert(cell.clone());
     }
     let life = |cell: &str, epoch| world.life(cell, epoch);
-    match task::decide(task, &life, world.is_delivering(key), &rules.tasks, now) {
+    let facts = Facts {
+        life: &life,
+        kept: (task.status.cell_name.as_deref()).is_some_and(|cell| world.keeps_tasks_of(cell)),
+        delivering: world.is_delivering(key),
+    };
+    match task::decide(task, &facts, &rules.tasks, now) {
         Act::Wait(until) => plan.wait(until),
         Act::Place => {
             if let Ok(demand) = &task.demand {
@@ -39,6 +44,7 @@ pub(super) fn decide(
                     demand: demand.clone(),
                     reason: StartReason::MissingInstance,
                     keep: Keep::Nothing,
+                    avoid: task.status.rejected_by.clone(),
                 });
             }
         }
@@ -95,7 +101,12 @@ pub fn resolve(
 ) -> Option<Write> {
     let task = world.task(key).filter(|task| task.version.uid == uid)?;
     let life = |cell: &str, epoch| world.life(cell, epoch);
-    let due = task::decide(task, &life, false, limits, now) == Act::Deliver;
+    let facts = Facts {
+        life: &life,
+        kept: false,
+        delivering: false,
+    };
+    let due = task::decide(task, &facts, limits, now) == Act::Deliver;
     if !due || world.task_in_flight(key) {
         return None;
     }

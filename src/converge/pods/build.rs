@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use super::read::DEFAULT_CONTAINER;
-use super::{ANNOTATION_EPOCH, LABEL_CELL, LABEL_GUID, LABEL_TASK, WorkKind};
-use crate::api::{GROUP, LABEL_DESIRED_LRP, LABEL_INDEX, RawTemplate, VERSION};
+use super::{ANNOTATION_EPOCH, LABEL_CELL, LABEL_GUID, LABEL_POLICY, LABEL_TASK, STRICT, WorkKind};
+use crate::api::{GROUP, LABEL_DESIRED_LRP, LABEL_INDEX, MissingCellPolicy, RawTemplate, VERSION};
 use crate::converge::node::CELL_MISSING_TAINT;
 
 /// Names of Pods are host names: at most so long.
@@ -62,6 +62,8 @@ pub enum What<'a> {
         process: &'a str,
         /// Which instance.
         index: i32,
+        /// What becomes of it when its Cell is missing.
+        policy: MissingCellPolicy,
     },
     /// A Task.
     Task {
@@ -127,15 +129,25 @@ pub fn pod(template: &RawTemplate, bound: &Bound<'_>) -> Result<(ObjectMeta, Val
         }
     }
     match bound.what {
-        What::Lrp { process, index } => {
+        What::Lrp {
+            process,
+            index,
+            policy,
+        } => {
             labels.insert(LABEL_DESIRED_LRP.into(), process.into());
             labels.insert(LABEL_INDEX.into(), index.to_string());
             labels.remove(LABEL_TASK);
+            match policy {
+                MissingCellPolicy::Strict => labels.insert(LABEL_POLICY.into(), STRICT.into()),
+                MissingCellPolicy::Suspect => labels.remove(LABEL_POLICY),
+            };
         }
         What::Task { result_file } => {
             labels.insert(LABEL_TASK.into(), bound.record.into());
             labels.remove(LABEL_DESIRED_LRP);
             labels.remove(LABEL_INDEX);
+            // A lost Cell's Task has failed, and is never run again: there is nothing to fence.
+            labels.remove(LABEL_POLICY);
             if let Some(file) = result_file {
                 let wanted = annotations.get(DEFAULT_CONTAINER).map(String::as_str);
                 set_result_file(&mut spec, wanted, file)?;

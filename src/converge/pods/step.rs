@@ -58,6 +58,8 @@ pub struct Facts<'a> {
     pub epoch: &'a dyn Fn(&str) -> Option<i64>,
     /// How long an instance may take until it is ready, in seconds.
     pub start_timeout: Option<i32>,
+    /// Whether an instance must not run twice.
+    pub strict: bool,
     /// The scheduler that the placement is left to, while the record is to be placed.
     pub scheduler: Option<&'a str>,
     /// The Cell that a node is, and its epoch now.

@@ -26,7 +26,12 @@ impl Facts<'_> {
             Some(lrp) => view::lrp(&lrp.status, one.cell, one.guid),
         };
         let seen = one.observe(self.limit(one, lrp, record), self.now);
-        let action = harmony::lrp(record, seen.state, one.mode());
+        let table = if self.strict {
+            harmony::strict_lrp
+        } else {
+            harmony::lrp
+        };
+        let action = table(record, seen.state, one.mode());
         let gives_up = matches!(
             action,
             LrpAction::Unclaim | LrpAction::DropSuspect | LrpAction::DropEvacuating

@@ -29,11 +29,18 @@ fn ended(state: State, since: i64) -> TaskRecord {
     }
 }
 
+fn facts(life: &dyn Fn(&str, Option<i64>) -> Life) -> Facts<'_> {
+    Facts {
+        life,
+        kept: false,
+        delivering: false,
+    }
+}
+
 fn decided(task: &TaskRecord, now: i64) -> Act {
     decide(
         task,
-        &|_, _| Life::Alive,
-        false,
+        &facts(&|_, _| Life::Alive),
         &Limits::default(),
         at(now),
     )
@@ -128,7 +135,12 @@ fn nothing_is_done_about_a_task_that_this_process_is_delivering() {
     for state in [State::Completed, State::Resolving] {
         let task = ended(state, 1001);
         let limits = Limits::default();
-        let act = decide(&task, &|_, _| Life::Alive, true, &limits, at(100_000));
+        let alive = |_: &str, _| Life::Alive;
+        let delivering = Facts {
+            delivering: true,
+            ..facts(&alive)
+        };
+        let act = decide(&task, &delivering, &limits, at(100_000));
         assert_eq!(act, Act::Wait(None), "{state:?}");
     }
 }
@@ -202,8 +214,20 @@ fn a_running_task_fails_only_with_its_cell() {
             (Left, fails.clone()),
             (Superseded { epoch: 2 }, fails.clone()),
         ] {
-            let act = decide(&task, &|_, _| life, false, &Limits::default(), at(5000));
+            let act = decide(&task, &facts(&|_, _| life), &Limits::default(), at(5000));
             assert_eq!(act, expected, "{life:?}");
+            // While losses are held back no loss is believed; what is certain is certain.
+            let of_cell = |_: &str, _| life;
+            let held = Facts {
+                kept: true,
+                ..facts(&of_cell)
+            };
+            let kept = match life {
+                Lost => Act::Wait(None),
+                Alive | Draining | Unknown | Left | Superseded { .. } => expected,
+            };
+            let act = decide(&task, &held, &Limits::default(), at(5000));
+            assert_eq!(act, kept, "{life:?} while losses are held back");
         }
     }
 }

@@ -11,6 +11,7 @@ use super::callback::is_settled;
 use super::{FailureKind, Settlement};
 use crate::api::conditions::{self, CALLBACK_DELIVERED, SUCCEEDED, Truth};
 use crate::api::{TaskState as State, TaskStatus};
+use crate::converge::rejection;
 
 pub use crate::converge::lrp::transition::Instance;
 
@@ -292,6 +293,7 @@ impl Change {
         self.next.cell_epoch = Some(run.epoch);
         self.next.instance_guid = Some(run.guid.clone());
         self.next.rejection_reason = None;
+        self.next.rejected_by.clear();
         let message = format!("The Task runs on Cell {}.", run.cell);
         self.condition(SUCCEEDED, Truth::Unknown, "Running", &message)
             .moved(State::Running)
@@ -305,6 +307,7 @@ impl Change {
         self.next.instance_guid = None;
         self.next.rejection_count = Some(count.saturating_add(1));
         self.next.rejection_reason = Some(clip(reason));
+        self.next.rejected_by = rejection::by(&self.next.rejected_by, &run.cell);
         let message = format!("Cell {} can't run the Task: {}.", run.cell, clip(reason));
         self.condition(SUCCEEDED, Truth::Unknown, "Rejected", &message)
             .moved(State::Pending)

@@ -4,6 +4,7 @@ use crate::api::{ActualLRPState, ActualLRPStatus, TaskState, template::Resources
 
 use crate::converge::pods::WorkKey;
 
+use super::kin::Whose;
 use super::{Charge, Entry, Key, Load, Lrp, TaskRecord, Waiting, World};
 
 impl World {
@@ -113,6 +114,8 @@ impl World {
         if record.status.state == TaskState::Pending && record.status.cell_name.is_none() {
             self.waiting.insert(Waiting::Task(key.clone()));
         }
+        let needs = record.demand.as_ref().ok().map(|demand| &demand.pods);
+        self.minders.note(needs, || Whose::Task(key.clone()));
         self.tasks.insert(
             key.clone(),
             Entry {
@@ -129,6 +132,7 @@ impl World {
         let Some(entry) = self.tasks.remove(key) else {
             return;
         };
+        self.minders.note(None, || Whose::Task(key.clone()));
         self.review_pods(|| WorkKey::task(key.clone()));
         self.waiting.remove(&Waiting::Task(key.clone()));
         self.touch(WorkKey::task(key.clone()));

@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::{CellState, template::Resources};
+use crate::converge::neighbours::PodKin;
 use crate::converge::node::{CellNode, NodeRecord, Standing};
 
+use super::kin::Kins;
 use super::own_pods::OwnPods;
 use super::{CellRecord, World};
 
@@ -32,8 +34,10 @@ pub struct ForeignPod {
     pub node: Arc<str>,
     /// What it requests.
     pub resources: Resources,
+    /// Which Pods it is like.
+    pub(super) kin: u32,
     /// The re-list it was last seen in.
-    seen: u64,
+    seen: u32,
 }
 
 /// Nodes and the Pods of others on them.
@@ -42,9 +46,11 @@ pub(super) struct Nodes {
     nodes: HashMap<String, NodeRecord>,
     nodes_listed: bool,
     /// By uid.
-    pods: HashMap<u128, ForeignPod>,
+    pub pods: HashMap<u128, ForeignPod>,
     pods_listed: bool,
     taken: HashMap<Arc<str>, Foreign>,
+    /// What the Pods look like to each other.
+    pub kins: Kins,
     pub own: OwnPods,
     /// The Cells that are a node; more than one only by mistake.
     cells: HashMap<String, BTreeSet<String>>,
@@ -132,20 +138,28 @@ impl World {
         }
     }
 
-    /// Enters a Pod of others, or what it requests now. Returns whether that frees room.
-    pub fn put_foreign(&mut self, uid: u128, node: &str, resources: Resources) -> bool {
+    /// Enters a Pod of others, or what it is now. Returns whether that may let something in that waits.
+    pub fn put_foreign(
+        &mut self,
+        uid: u128,
+        node: &str,
+        resources: Resources,
+        kin: PodKin,
+    ) -> bool {
+        let known = self.nodes.pods.get(&uid).map(|pod| pod.kin);
         let before = self.remove_pod(uid);
         let booked = Foreign { resources, pods: 1 };
         let node = self.book_on(node, booked);
         let frees = self.frees(before, &node, booked);
-        let seen = self.relist;
+        let kin = self.nodes.kins.enter(kin, Some(&node));
         let pod = ForeignPod {
             node,
             resources,
-            seen,
+            kin,
+            seen: self.relist as u32,
         };
         self.nodes.pods.insert(uid, pod);
-        frees
+        frees || known != Some(kin) && self.pods_may_let_in()
     }
 
     /// Removes a Pod. Returns whether that frees room on a Cell.
@@ -207,11 +221,17 @@ impl World {
     /// Removes a Pod of anybody. Returns its node and what it counted for there.
     pub(super) fn remove_pod(&mut self, uid: u128) -> Option<(Arc<str>, Foreign)> {
         let removed = match self.nodes.pods.remove(&uid) {
-            Some(ForeignPod {
-                node, resources, ..
-            }) => (node, Foreign { resources, pods: 1 }),
+            Some(pod) => {
+                self.nodes.kins.leave(pod.kin, Some(&pod.node));
+                let booked = Foreign {
+                    resources: pod.resources,
+                    pods: 1,
+                };
+                (pod.node, booked)
+            }
             None => {
                 let pod = self.nodes.own.remove(uid)?;
+                self.nodes.kins.leave(pod.kin, None);
                 (pod.node, pod.booked)
             }
         };
@@ -222,9 +242,9 @@ impl World {
     /// All Pods are listed: drops what the list that began with [`World::begin_relist`] did not show.
     pub fn end_foreign_list(&mut self, since: u64) -> NodeNews {
         let others = self.nodes.pods.iter();
-        let others = others.filter(|(_, pod)| pod.seen < since);
+        let others = others.filter(|(_, pod)| u64::from(pod.seen) < since);
         let ours = self.nodes.own.pods.iter();
-        let ours = ours.filter(|(_, pod)| pod.seen < since);
+        let ours = ours.filter(|(_, pod)| u64::from(pod.seen) < since);
         let others = others.map(|(uid, _)| *uid);
         let gone: Vec<u128> = others.chain(ours.map(|(uid, _)| *uid)).collect();
         for uid in gone {
@@ -320,23 +340,24 @@ mod tests {
     #[test]
     fn the_books_of_foreign_pods_balance() {
         let mut world = World::default();
-        world.put_foreign(1, "n1", takes(100));
-        world.put_foreign(2, "n1", takes(50));
-        world.put_foreign(2, "n1", takes(20));
+        world.put_foreign(1, "n1", takes(100), PodKin::default());
+        world.put_foreign(2, "n1", takes(50), PodKin::default());
+        world.put_foreign(2, "n1", takes(20), PodKin::default());
         let foreign = world.foreign("n1");
         assert_eq!((foreign.pods, foreign.resources), (2, takes(120)));
         world.remove_foreign(1);
         world.remove_foreign(1);
         assert_eq!(world.foreign("n1").resources, takes(20));
-        world.put_foreign(2, "n2", takes(20));
+        world.put_foreign(2, "n2", takes(20), PodKin::default());
         assert_eq!(world.foreign("n1"), Foreign::default());
         let since = world.begin_relist();
-        world.put_foreign(3, "n2", takes(1));
+        world.put_foreign(3, "n2", takes(1), PodKin::default());
         world.end_foreign_list(since);
         let foreign = world.foreign("n2");
         assert_eq!((foreign.pods, foreign.resources), (1, takes(1)));
         world.remove_foreign(3);
         assert!(world.nodes.taken.is_empty() && world.nodes.pods.is_empty());
+        assert_eq!(world.nodes.kins.len(), 0);
     }
 
     fn cell(node: &str, revision: u64) -> CellRecord {
@@ -359,6 +380,7 @@ mod tests {
             optional_tags: Vec::new(),
             unschedulable: false,
             evacuate: false,
+            loss_confirmed: false,
             status: Default::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::api::template::Resources;
+use crate::converge::neighbours::PodKin;
 use crate::converge::pods::{WorkKey, WorkKind};
 
 use super::{Foreign, World};
@@ -21,8 +22,10 @@ pub(super) struct OwnPod {
     requests: Resources,
     /// What is counted beside the records.
     pub booked: Foreign,
+    /// Which Pods it is like.
+    pub kin: u32,
     /// The re-list it was last seen in.
-    pub seen: u64,
+    pub seen: u32,
 }
 
 /// The Pods of ours that take room, by uid and by record.
@@ -30,6 +33,8 @@ pub(super) struct OwnPod {
 pub(super) struct OwnPods {
     pub pods: HashMap<u128, OwnPod>,
     by_work: HashMap<WorkKey, BTreeSet<u128>>,
+    /// Those that no record names.
+    unnamed: BTreeSet<u128>,
 }
 
 impl OwnPods {
@@ -37,10 +42,25 @@ impl OwnPods {
         let of_work = self.by_work.entry(pod.work.clone()).or_default();
         of_work.insert(uid);
         self.pods.insert(uid, pod);
+        self.sort(uid);
+    }
+
+    /// Notes whether a record names it.
+    fn sort(&mut self, uid: u128) {
+        match self.pods.get(&uid) {
+            Some(pod) if pod.booked.pods > 0 => drop(self.unnamed.insert(uid)),
+            Some(_) | None => drop(self.unnamed.remove(&uid)),
+        }
+    }
+
+    /// Those that no record names.
+    pub fn unnamed(&self) -> impl Iterator<Item = &OwnPod> {
+        self.unnamed.iter().filter_map(|uid| self.pods.get(uid))
     }
 
     pub fn remove(&mut self, uid: u128) -> Option<OwnPod> {
         let pod = self.pods.remove(&uid)?;
+        self.unnamed.remove(&uid);
         if let Some(of_work) = self.by_work.get_mut(&pod.work) {
             of_work.remove(&uid);
             if of_work.is_empty() {
@@ -73,7 +93,8 @@ fn beside(requests: Resources, charge: Option<Resources>) -> Foreign {
 }
 
 impl World {
-    /// Enters a Pod of ours that runs `guid` for this record, or what it requests now. Returns whether that frees room.
+    /// Enters a Pod of ours that runs `guid` for this record, or what it is now. Returns whether that may let something in
+    /// that waits.
     pub fn put_own(
         &mut self,
         uid: u128,
@@ -81,21 +102,25 @@ impl World {
         requests: Resources,
         work: WorkKey,
         guid: &str,
+        kin: PodKin,
     ) -> bool {
+        let is_new = !self.nodes.own.pods.contains_key(&uid);
         let before = self.remove_pod(uid);
         let booked = beside(requests, self.charged(&work, guid));
         let node = self.book_on(node, booked);
         let frees = self.frees(before, &node, booked);
+        let kin = self.nodes.kins.enter(kin, None);
         let pod = OwnPod {
             node,
             work,
             guid: guid.into(),
             requests,
             booked,
-            seen: self.relist,
+            kin,
+            seen: self.relist as u32,
         };
         self.nodes.own.enter(uid, pod);
-        frees
+        frees || is_new && self.pods_may_let_in()
     }
 
     /// A record has changed: counts its Pods anew.
@@ -120,6 +145,7 @@ impl World {
             if let Some(pod) = self.nodes.own.pods.get_mut(&uid) {
                 pod.booked = now;
             }
+            self.nodes.own.sort(uid);
         }
     }
 
@@ -213,12 +239,12 @@ mod tests {
     fn a_pod_counts_for_what_its_records_charge_does_not() {
         let mut world = World::default();
         says(&mut world, 1, "one");
-        world.put_own(1, "n1", cpu(100), work(), "one");
+        world.put_own(1, "n1", cpu(100), work(), "one", PodKin::default());
         assert_eq!(beside(&world), (0, 0), "charged");
         // A LimitRange gave it more, or less.
-        world.put_own(1, "n1", cpu(130), work(), "one");
+        world.put_own(1, "n1", cpu(130), work(), "one", PodKin::default());
         assert_eq!(beside(&world), (0, 30));
-        world.put_own(1, "n1", cpu(70), work(), "one");
+        world.put_own(1, "n1", cpu(70), work(), "one", PodKin::default());
         assert_eq!(beside(&world), (0, 0));
     }
 
@@ -226,28 +252,32 @@ mod tests {
     fn a_pod_that_no_record_names_counts_in_full_until_it_is_gone() {
         let mut world = World::default();
         says(&mut world, 1, "one");
-        world.put_own(1, "n1", cpu(130), work(), "one");
+        world.put_own(1, "n1", cpu(130), work(), "one", PodKin::default());
+        assert_eq!(world.nodes.own.unnamed().count(), 0);
         // Its successor.
         says(&mut world, 2, "two");
         assert_eq!(beside(&world), (1, 130));
-        world.put_own(2, "n1", cpu(130), work(), "two");
+        assert_eq!(world.nodes.own.unnamed().count(), 1);
+        world.put_own(2, "n1", cpu(130), work(), "two", PodKin::default());
         assert_eq!(beside(&world), (1, 160));
         assert!(world.remove_lrp(&work().key, "u"), "scaled down");
         assert_eq!(beside(&world), (2, 260));
         world.remove_foreign(1);
         let since = world.begin_relist();
-        world.put_own(3, "n1", cpu(1), work(), "three");
+        world.put_own(3, "n1", cpu(1), work(), "three", PodKin::default());
         world.end_foreign_list(since);
         assert_eq!(beside(&world), (1, 1));
         world.remove_foreign(3);
         assert_eq!(beside(&world), (0, 0));
-        assert!(world.nodes.own.pods.is_empty() && world.nodes.own.by_work.is_empty());
+        let own = &world.nodes.own;
+        assert!(own.pods.is_empty() && own.by_work.is_empty() && own.unnamed.is_empty());
+        assert_eq!(world.nodes.kins.len(), 0);
     }
 
     #[test]
     fn a_pod_may_be_seen_before_its_record() {
         let mut world = World::default();
-        world.put_own(1, "n1", cpu(100), work(), "one");
+        world.put_own(1, "n1", cpu(100), work(), "one", PodKin::default());
         assert_eq!(beside(&world), (1, 100));
         says(&mut world, 1, "one");
         assert_eq!(beside(&world), (0, 0));

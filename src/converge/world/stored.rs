@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::kin::Whose;
 use super::{CellRecord, Desired, Key, Kind, Lrp, TaskRecord, World, stale};
 
 impl World {
@@ -55,6 +56,8 @@ impl World {
             .desired
             .get(key)
             .is_none_or(|known| known.demand != record.demand);
+        let needs = record.demand.as_ref().ok().map(|demand| &demand.pods);
+        self.minders.note(needs, || Whose::Process(key.clone()));
         self.desired.insert(key.clone(), record);
         if demand_changed {
             self.recharge_instances(key);
@@ -68,6 +71,9 @@ impl World {
             .desired
             .get(key)
             .is_some_and(|known| known.version.uid == uid);
+        if matches {
+            self.minders.note(None, || Whose::Process(key.clone()));
+        }
         matches && self.desired.remove(key).is_some()
     }
 
@@ -188,7 +194,10 @@ impl World {
             .filter(|key| !live.contains(*key))
             .cloned()
             .collect();
-        self.desired.retain(|key, _| live.contains(key));
+        for key in &gone {
+            self.desired.remove(key);
+            self.minders.note(None, || Whose::Process(key.clone()));
+        }
         gone
     }
 }

@@ -42,6 +42,16 @@ impl ControllerMetrics {
             self.presence_expired.clone(),
         );
         registry.register(
+            "diego_mass_loss_guard_active",
+            "1 while so many Cells are gone at once that their losses are held back, else 0",
+            self.guard_active.clone(),
+        );
+        registry.register(
+            "diego_cell_losses_held",
+            "Cells whose presence is gone and whose loss is held back",
+            self.losses_held.clone(),
+        );
+        registry.register(
             "diego_cell_recovery_start_delay_seconds",
             "From noticing that a presence is gone to the first write of the recovery, in seconds",
             self.recovery_start_delay.clone(),

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::decide::{Claim, Found};
-use super::{KeeperError, LossReason, Registration};
+use super::{KeeperError, LossReason, Registration, Sent};
 
 /// What a registration says of those before it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +64,7 @@ impl<'a> Ask<'a> {
             first_epoch: epochs.first,
             epoch_base: epochs.base,
             epoch,
+            fence: self.registration.fence,
         }
     }
 }
@@ -78,7 +79,7 @@ pub(super) struct Held {
     pub lease: i64,
     pub ttl: Duration,
     /// Before the lease was asked for.
-    pub sent: Instant,
+    pub sent: Sent,
     pub took_over: bool,
 }
 

@@ -150,6 +150,7 @@ mod tests {
             first_epoch: None,
             epoch_base: 0,
             epoch: None,
+            fence: false,
         };
         Found {
             value: Some(value),

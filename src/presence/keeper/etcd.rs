@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::etcd::{EtcdConfig, decode_value, key, within};
 use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::backend::{Answer, Ask, Attempt, Backend, Epochs, Failure, Held};
 use super::decide::{Found, Step, decide, epoch_base};
-use super::{KeeperError, LossReason, RETRY_MIN};
+use super::{KeeperError, LossReason, RETRY_MIN, Sent};
 use ending::{end_former_life, json, revoke};
 use lane::{Lane, Renewal};
 
@@ -36,6 +37,8 @@ pub(super) struct EtcdBackend {
     created: i64,
     /// Carries the renewals.
     lane: Option<Lane>,
+    /// Opens the lane that takes its place when the certificate files change, beside it: the lease must not wait.
+    next: Option<AbortOnDropHandle<Lane>>,
 }
 
 /// The key, and what a compare-and-swap of it is bound to.
@@ -55,6 +58,28 @@ impl EtcdBackend {
             leases: Vec::new(),
             created: 0,
             lane: None,
+            next: None,
+        }
+    }
+
+    /// Changes over to the lane with new certificate files, once that has renewed the lease.
+    async fn change_over(&mut self, lease: i64) {
+        if let Some(next) = self.next.take_if(|next| next.is_finished())
+            && let Ok(lane) = next.await
+            && lane.carries(lease)
+        {
+            self.lane = Some(lane);
+        }
+    }
+
+    /// Looks after the files of a lane that has begun to carry renewals.
+    fn look_after_files(&mut self) {
+        if self.next.is_none()
+            && self.config.ca.is_some()
+            && let Some(lane) = &self.lane
+        {
+            let next = lane.replaced(self.config.clone(), self.turn);
+            self.next = Some(AbortOnDropHandle::new(tokio::spawn(next)));
         }
     }
 
@@ -136,12 +161,13 @@ impl EtcdBackend {
         created: i64,
         lease: i64,
         ttl: Duration,
-        sent: Instant,
+        sent: Sent,
         took_over: bool,
     ) -> Held {
         self.created = created;
         self.leases = vec![lease];
         self.lane = None;
+        self.next = None;
         Held {
             epoch: value.epoch_base.saturating_add(created),
             value,
@@ -152,14 +178,14 @@ impl EtcdBackend {
         }
     }
 
-    /// A lease of exactly the TTL asked for, and the instant before it was asked for.
+    /// A lease of exactly the TTL asked for, and the moment before it was asked for.
     async fn grant(
         &mut self,
         client: &Client,
         ask: &Ask<'_>,
-    ) -> Result<(i64, Duration, Instant), Failure> {
+    ) -> Result<(i64, Duration, Sent), Failure> {
         let asked = ask.registration.ttl_seconds;
-        let sent = Instant::now();
+        let sent = Sent::now();
         let granted = within(TIMEOUT, client.lease_client().grant(asked.into(), None)).await?;
         if granted.ttl() > i64::from(asked) {
             // Nothing hangs on it yet; if this fails, it expires unused.
@@ -219,6 +245,8 @@ impl Backend for EtcdBackend {
     /// A member may answer and be of no use: the next one may do.
     fn failed(&mut self, _error: &StoreError) {
         self.turn = self.turn.wrapping_add(1);
+        // It is of the lane that failed; the next one reads the files anew.
+        self.next = None;
     }
 
     async fn attempt(&mut self, ask: &Ask<'_>) -> Result<Attempt, Failure> {
@@ -242,9 +270,13 @@ impl Backend for EtcdBackend {
     }
 
     async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError> {
+        self.change_over(held.lease).await;
         let renewal = Lane::renew(&mut self.lane, &self.config, self.turn, held.lease, limit);
         Ok(match renewal.await? {
-            Renewal::Renewed => Answer::Renewed,
+            Renewal::Renewed => {
+                self.look_after_files();
+                Answer::Renewed
+            }
             Renewal::Gone => Answer::Gone(LossReason::LeaseGone),
         })
     }

@@ -22,7 +22,7 @@ use super::super::kubernetes::{
 use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::backend::{Answer, Ask, Attempt, Backend, Epochs, Failure, Held};
 use super::decide::{Found, Step, decide, epoch_base};
-use super::{KeeperError, LossReason, RETRY_MIN};
+use super::{KeeperError, LossReason, RETRY_MIN, Sent};
 use lease::{is_of, is_released, says, unless_changed};
 
 /// After so many errors in a row of a server itself another connection is made.
@@ -147,7 +147,7 @@ impl LeaseBackend {
     ) -> Result<Attempt, Failure> {
         let ttl = Duration::from_secs(ask.registration.ttl_seconds.into());
         let value = ask.value(ttl, epochs, Some(epoch));
-        let sent = Instant::now();
+        let sent = Sent::now();
         let Some(lease) = self.replace(lease, &value).await? else {
             return Ok(Attempt::Again);
         };

@@ -171,6 +171,9 @@ impl<B: Backend> Worker<B> {
             epoch = found.epoch(),
             "a newer rep of this machine holds the presence; idle until it is gone"
         );
+        self.wires
+            .keeping
+            .send_modify(|keeping| keeping.superseded = true);
         self.say(KeeperReport::Superseded);
     }
 
@@ -266,6 +269,8 @@ impl<B: Backend> Worker<B> {
             held: true,
             epoch: Some(held.epoch),
             last_renewal_sent: Some(held.sent),
+            ttl: held.ttl,
+            superseded: false,
         });
         self.say(KeeperReport::Registered {
             epoch: held.epoch,
@@ -306,6 +311,10 @@ impl<B: Backend> Worker<B> {
                     None => return ControlFlow::Break(Ending::Abandoned),
                     Some(Command::SetPhase(phase, done)) => {
                         self.phase = phase;
+                        let _nobody_waits = done.send(Err(KeeperError::NotHeld));
+                    }
+                    Some(Command::SetFence(fence, done)) => {
+                        self.registration.fence = fence;
                         let _nobody_waits = done.send(Err(KeeperError::NotHeld));
                     }
                     Some(Command::Renew(done)) => {

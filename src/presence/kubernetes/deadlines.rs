@@ -21,6 +21,9 @@ const DEFAULT_TTL: Duration = Duration::from_secs(5);
 /// between them must leave a rep, which tries every third of its TTL, the time to renew before its deadline.
 const GAP: f64 = 0.6;
 
+/// A rep that did not renew for this part of its TTL is overdue: it renews every third.
+const LATE: f64 = 0.6;
+
 /// Our writes are paced for no shorter TTL than this: one Cell must not make them too hasty for the store.
 const FLOOR: Duration = Duration::from_secs(2);
 
@@ -207,6 +210,18 @@ impl Deadlines {
     pub fn live(&self) -> impl Iterator<Item = Presence> {
         let live = self.cells.iter().filter(|(cell, _)| !self.is_over(cell));
         live.filter_map(|(_, known)| known.presence.clone())
+    }
+
+    /// Everybody who is not over at `now`, and did not renew for longer than reps ever leave it be.
+    pub fn overdue(&self, now: Instant) -> impl Iterator<Item = &str> {
+        let late = move |entry: &Entry| {
+            let deadline = entry.deadline.filter(|_| entry.presence.is_some());
+            deadline.is_some_and(|deadline| deadline < now + entry.ttl.mul_f64(1.0 - LATE))
+        };
+        self.cells
+            .iter()
+            .filter(move |(cell, entry)| late(entry) && !self.is_over(cell))
+            .map(|(cell, _)| cell.as_str())
     }
 
     /// A write of ours that was sent at `sent` went through; it was answered at `answered`. Whoever's TTL is too short for

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::super::etcd::within;
-use super::super::{Presence, PresenceStore, Reading, StoreError};
+use super::super::{Presence, PresenceStore, Reading, RollCall, StoreError};
 use super::canary::Canary;
 use super::deadlines::Deadlines;
 use super::{CELL, KubernetesConfig, MARK, Sighting, lease_name, version};
@@ -229,6 +229,20 @@ impl PresenceStore for KubernetesStore {
             let now = Instant::now();
             list.iter().for_each(|seen| deadlines.observe(seen, now));
             Ok(deadlines.live().collect())
+        }
+        .boxed()
+    }
+
+    fn roll_call(&self) -> BoxFuture<'_, Result<RollCall, StoreError>> {
+        async move {
+            let (list, _) = self.list_now().await?;
+            let mut deadlines = self.deadlines();
+            let now = Instant::now();
+            list.iter().for_each(|seen| deadlines.observe(seen, now));
+            Ok(RollCall {
+                held: deadlines.live().map(|presence| presence.cell).collect(),
+                overdue: deadlines.overdue(now).map(str::to_owned).collect(),
+            })
         }
         .boxed()
     }

@@ -24,6 +24,7 @@ fn valued(cell: &str, epoch: i64, phase: PresencePhase) -> Presence {
         first_epoch: None,
         epoch_base: 0,
         epoch: None,
+        fence: false,
     };
     Presence {
         cell: cell.into(),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use etcd_client::{
     EventType, GetOptions, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
+use futures::FutureExt;
 
-use super::super::etcd::{EtcdConfig, MAX_MESSAGE, PREFIX, cell_of, decode, within};
+use super::super::etcd::{Credentials, EtcdConfig, MAX_MESSAGE, PREFIX, cell_of, decode, within};
 use super::super::{PresenceEvent, StoreError};
 use super::{End, Feed, Line, OPEN_TIMEOUT, SILENCE};
 
@@ -36,14 +37,15 @@ impl Feed for EtcdFeed {
 
     async fn session(&mut self, turn: usize, line: &mut Line) -> End {
         let opened = within(OPEN_TIMEOUT, async {
-            let client = self.config.connect(turn).await?;
+            let credentials = Credentials::read(&self.config).await?;
+            let client = self.config.connect_with(turn, &credentials).await?;
             let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
             let list = kv
                 .get(PREFIX, Some(GetOptions::new().with_prefix()))
                 .await?;
-            Ok::<_, StoreError>((client, list))
+            Ok::<_, StoreError>((credentials, client, list))
         });
-        let (client, list) = match opened.await {
+        let (credentials, client, list) = match opened.await {
             Ok(opened) => opened,
             Err(error) => return End::Unheard(error),
         };
@@ -73,7 +75,19 @@ impl Feed for EtcdFeed {
         match within(OPEN_TIMEOUT, watch.watch(PREFIX, Some(options))).await {
             Ok(stream) => {
                 let (requests, responses) = stream.split();
-                follow(line, requests, responses).await
+                // Whoever may list may watch.
+                let renewed = credentials.replaced(&self.config, turn, |client| {
+                    async move {
+                        let count = GetOptions::new().with_prefix().with_count_only();
+                        client.kv_client().get(PREFIX, Some(count)).await?;
+                        Ok(())
+                    }
+                    .boxed()
+                });
+                tokio::select! {
+                    end = follow(line, requests, responses) => end,
+                    _ = renewed => End::Back,
+                }
             }
             Err(error) => {
                 // The list was answered, but a watch is what counts.

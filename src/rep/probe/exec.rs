@@ -53,7 +53,7 @@ pub(super) async fn run(
 async fn end(supervised: &mut Supervised) -> Result<(), String> {
     loop {
         return match supervised.next().await {
-            Some(Line::Started(_) | Line::Lost(_)) => continue,
+            Some(Line::Started(_) | Line::Lost(_) | Line::Fenced(_)) => continue,
             Some(Line::Exited(0)) => Ok(()),
             Some(Line::Exited(code)) => Err(format!("exit status {code}")),
             Some(Line::Signaled(number)) => Err(format!("killed by signal {number}")),

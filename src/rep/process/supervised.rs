@@ -14,6 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 
 use super::super::supervise::{Line, Logs};
+use crate::converge::fence::BootTime;
 
 /// A supervisor that was told to kill and does not end within this is no longer waited for: the process it can't
 /// kill hangs in the kernel. It goes on trying.
@@ -41,8 +42,12 @@ pub(in crate::rep) struct Supervised {
 }
 
 impl Supervised {
-    /// Runs a program whose output the supervisor writes into files.
-    pub(in crate::rep) fn with_logs(program: &Program, logs: &Logs) -> io::Result<Supervised> {
+    /// Runs a program whose output the supervisor writes into files; not after `deadline`, unless that is moved on.
+    pub(in crate::rep) fn with_logs(
+        program: &Program,
+        logs: &Logs,
+        deadline: Option<BootTime>,
+    ) -> io::Result<Supervised> {
         let mut command = Command::new(&program.supervisor);
         command
             .arg0("diego")
@@ -50,6 +55,7 @@ impl Supervised {
             .arg("--log-dir")
             .arg(&logs.dir)
             .args(["--log-size", &logs.limit.to_string()])
+            .args(deadline.map(|deadline| format!("--deadline={deadline}")))
             .stdout(Stdio::null());
         Self::spawn(command, program)
     }
@@ -107,6 +113,15 @@ impl Supervised {
         if let Some(out) = &mut self.out {
             // A line fits into the socket's buffer; a supervisor that is gone shows as the end of its lines.
             let _ = out.write_all(b"stop\n").await;
+        }
+    }
+
+    /// It may run on until then.
+    pub(in crate::rep) fn run_until(&mut self, deadline: BootTime) {
+        if let Some(out) = &mut self.out {
+            // Never waits: one that does not read is stopped, and must not keep the rep from killing it. What it misses it
+            // would have read too late.
+            let _ = out.try_write(format!("deadline {deadline}\n").as_bytes());
         }
     }
 

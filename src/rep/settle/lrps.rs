@@ -39,10 +39,20 @@ impl Actor {
             .unwrap_or_default();
         let desired_lrp = record.map(|lrp| lrp.spec.desired_lrp_name.clone());
         let state = self.state(guid);
-        let action = harmony::lrp(view, state, self.mode);
+        let strict = container.is_some_and(|container| container.strict);
+        let table = if strict {
+            harmony::strict_lrp
+        } else {
+            harmony::lrp
+        };
+        let action = table(view, state, self.mode);
         let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
         if harmony::wants_live_read(state, act) && !live {
             return self.read_first(key);
+        }
+        let begins = matches!(action, LrpAction::Claim | LrpAction::Run);
+        if strict && begins && !self.may_begin_strict() {
+            return Took::Nothing;
         }
         match action {
             LrpAction::Nothing => Took::Nothing,
@@ -93,7 +103,7 @@ impl Actor {
                 .map(|container| container.ports.mappings.clone())
                 .unwrap_or_default(),
             end: container.map(Container::end_reason).unwrap_or_default(),
-            taken_away: None,
+            taken_away: container.and_then(Container::taken_away),
             refusal: refusal.to_owned(),
         };
         let Some((done, verb)) = said::lrp(action, instance, facts) else {

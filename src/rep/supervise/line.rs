@@ -11,6 +11,8 @@ pub enum Line {
     Failed(String),
     /// A log file can't be written and why; told once per stream, whatever follows is dropped until it can.
     Lost(String),
+    /// The deadline passed so many milliseconds ago, and everything is killed for it; how it ended follows.
+    Fenced(u64),
     /// The command ended with this status, and nothing of it is left.
     Exited(i32),
     /// The command was killed by this signal, and nothing of it is left.
@@ -25,6 +27,7 @@ impl Line {
             "started" => rest.parse().ok().map(Line::Started),
             "failed" => Some(Line::Failed(rest.into())),
             "lost" => Some(Line::Lost(rest.into())),
+            "fenced" => rest.parse().ok().map(Line::Fenced),
             "exited" => rest.parse().ok().map(Line::Exited),
             "signaled" => rest.parse().ok().map(Line::Signaled),
             _ => None,
@@ -38,6 +41,7 @@ impl fmt::Display for Line {
             Line::Started(pid) => write!(f, "started {pid}"),
             Line::Failed(reason) => write!(f, "failed {}", reason.replace('\n', " ")),
             Line::Lost(reason) => write!(f, "lost {}", reason.replace('\n', " ")),
+            Line::Fenced(late) => write!(f, "fenced {late}"),
             Line::Exited(code) => write!(f, "exited {code}"),
             Line::Signaled(number) => write!(f, "signaled {number}"),
         }
@@ -54,6 +58,7 @@ mod tests {
             Line::Started(7),
             Line::Failed("no such file".into()),
             Line::Lost("stdout.log: disk full".into()),
+            Line::Fenced(12),
             Line::Exited(3),
             Line::Signaled(9),
         ] {

@@ -128,3 +128,35 @@ pub async fn reads_and_registrations_are_in_one_order(site: Site) {
     }
     assert!(epochs.windows(2).all(|two| two[0] < two[1]), "{epochs:?}");
 }
+
+/// Those that die together do not expire together: whoever asks sees that the others are late.
+pub async fn a_roll_call_names_who_is_late_before_it_is_gone(site: Site) {
+    let ttl = Duration::from_secs(9);
+    let store::Opened { store, watcher } = store::open(site.config()).await.expect("connected");
+    let mut watch = Watch::of(watcher, 64);
+    let _alive = Rep::registered(site.config(), "alive", 9).await;
+    let (mut dead, _) = Rep::registered(site.config(), "dead", 9).await;
+    watch.until_held("alive").await;
+    watch.until_held("dead").await;
+    dead.until_renewed(1).await;
+    let roll = store.roll_call().await.expect("read");
+    let both = ["alive", "dead"].map(str::to_owned);
+    assert_eq!((roll.held, roll.overdue), (both.into(), [].into()));
+
+    let last_renewal = dead.die().await;
+    eventually("it is late", async || {
+        let roll = store.roll_call().await.expect("read");
+        roll.overdue.contains("dead")
+    })
+    .await;
+    let after = last_renewal.elapsed();
+    assert!(after >= ttl / 2 && after < ttl, "late after {after:?}");
+    let roll = store.roll_call().await.expect("read");
+    assert!(roll.held.contains("dead"), "late, and not gone");
+    assert!(!roll.overdue.contains("alive"), "{roll:?}");
+
+    watch.until_gone("dead").await;
+    let roll = store.roll_call().await.expect("read");
+    assert_eq!(roll.held, ["alive".to_owned()].into());
+    assert!(!roll.overdue.contains("dead"), "{roll:?}");
+}

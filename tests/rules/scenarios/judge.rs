@@ -42,6 +42,7 @@ pub fn presence(sandbox: &mut Sandbox, words: &[&str], now: Timestamp) -> Result
                 first_epoch: number_of("first")?,
                 epoch_base: 0,
                 epoch: None,
+                fence: false,
             };
             Observation::Held(Presence {
                 cell: (*name).to_owned(),

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use diego_operator::api::template::Resources;
 use diego_operator::api::{ExecutorKind, quantity};
 use diego_operator::converge::demand::Demand;
-use diego_operator::converge::node::{CellNode, NodeRecord, Taint, TaintEffect, Toleration};
+use diego_operator::converge::neighbours::{Namespaces, PodKin, PodNeeds, PodTerm};
+use diego_operator::converge::node::{
+    CellNode, Expression, NodeRecord, Operator, Taint, TaintEffect, Toleration,
+};
 use diego_operator::converge::world::CellRecord;
 
 use super::read::{number, options};
@@ -59,10 +62,61 @@ pub fn node(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
         } else {
             Resources::default()
         };
-        sandbox.world.put_foreign(uid, name, takes);
+        let kin = PodKin::default();
+        sandbox.world.put_foreign(uid, name, takes, kin);
     }
     sandbox.world.end_foreign_list(0);
     Ok(())
+}
+
+/// `pod NAME on=NODE app=NAME [apart=APP@LABEL]`: a Pod of somebody else.
+pub fn pod(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
+    let name = *words.first().ok_or("pod needs a name")?;
+    let options = options(&words[1..]);
+    let node = options.get("on").ok_or("pod needs on=NODE")?;
+    let labels = app(&options).into_iter().collect();
+    let kin = PodKin::new("default", &labels, terms(&options, "apart")?);
+    let world = &mut sandbox.world;
+    world.put_foreign(uid(name), node, Resources::default(), kin);
+    Ok(())
+}
+
+/// `gone pod NAME`
+pub fn no_pod(sandbox: &mut Sandbox, name: &str) -> bool {
+    sandbox.world.remove_foreign(uid(name))
+}
+
+fn uid(name: &str) -> u128 {
+    name.bytes()
+        .fold(1, |uid, byte| (uid << 8) + u128::from(byte))
+}
+
+fn app(options: &HashMap<&str, &str>) -> Option<(String, String)> {
+    let name = options.get("app")?;
+    Some(("app".to_owned(), (*name).to_owned()))
+}
+
+/// `APP@LABEL,...`: Pods of that app on nodes with the same value of that label.
+fn terms(options: &HashMap<&str, &str>, name: &str) -> Result<Vec<PodTerm>, String> {
+    let list = options.get(name).map(|text| text.split(','));
+    list.into_iter()
+        .flatten()
+        .map(|term| {
+            let (app, label) = term
+                .split_once('@')
+                .ok_or_else(|| format!("{term:?}: write APP@LABEL"))?;
+            let is = Expression {
+                key: "app".into(),
+                operator: Operator::In,
+                values: vec![app.to_owned()],
+            };
+            Ok(PodTerm {
+                topology: label.to_owned(),
+                selector: Some(vec![is]),
+                namespaces: Namespaces::Own,
+            })
+        })
+        .collect()
 }
 
 /// `no-node NAME`: it was removed from the cluster.
@@ -84,8 +138,8 @@ pub fn stand_on(record: &mut CellRecord, options: &HashMap<&str, &str>) {
     }
 }
 
-/// `[cpu=N] [image] [no-image] [selector=KEY:VALUE,...] [tolerates=KEY:VALUE] [scheduler=NAME]`: with `image` no
-/// process can run it, with `no-image` no Pod.
+/// `[cpu=N] [image] [no-image] [selector=KEY:VALUE,...] [tolerates=KEY:VALUE] [app=NAME] [near=APP@LABEL,...]
+/// [apart=APP@LABEL,...] [scheduler=NAME]`: with `image` no process can run it, with `no-image` no Pod.
 pub fn ask(demand: &mut Demand, options: &HashMap<&str, &str>) -> Result<(), String> {
     if let Some(cpu) = options.get("cpu") {
         demand.resources.cpu = quantity::millis(cpu)?;
@@ -106,6 +160,11 @@ pub fn ask(demand: &mut Demand, options: &HashMap<&str, &str>) -> Result<(), Str
             effect: None,
         });
     }
+    demand.labels = app(options).into_iter().collect();
+    demand.pods = PodNeeds {
+        near: terms(options, "near")?,
+        apart: terms(options, "apart")?,
+    };
     demand.scheduler = options.get("scheduler").map(|name| (*name).to_owned());
     Ok(())
 }

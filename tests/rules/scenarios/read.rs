@@ -83,6 +83,7 @@ pub fn cell(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
         .unwrap_or_default();
     record.unschedulable = options.contains_key("unschedulable");
     record.evacuate = options.contains_key("evacuate");
+    record.status.fenced = options.contains_key("fenced").then_some(true);
     super::nodes::stand_on(&mut record, &options);
     sandbox.world.put_cell(name, record);
     Ok(())
@@ -178,6 +179,7 @@ pub fn lrp(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String
         .map(|text| number(text).map(|n| n as i32))
         .transpose()?;
     status.rejection_count = rejections(&options)?;
+    status.rejected_by = rejected_by(&options);
     if let Some(suspect) = options.get("suspect") {
         let (cell_name, cell_epoch) = place(suspect)?;
         let state = options
@@ -212,6 +214,12 @@ fn rejections(options: &HashMap<&str, &str>) -> Result<Option<i32>, String> {
         .get("rejections")
         .map(|text| number(text).map(|n| n as i32))
         .transpose()
+}
+
+/// Which Cells gave it back, the last one last.
+fn rejected_by(options: &HashMap<&str, &str>) -> Vec<String> {
+    let cells = options.get("rejected-by");
+    cells.map(|text| tags(text)).unwrap_or_default()
 }
 
 pub fn task(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), String> {
@@ -249,6 +257,7 @@ pub fn task(sandbox: &mut Sandbox, words: &[&str], now: i64) -> Result<(), Strin
         }
     }
     status.rejection_count = rejections(&options)?;
+    status.rejected_by = rejected_by(&options);
     if status.rejection_count.is_some() {
         status.state_transition_time = Some(MicroTime(at(since)));
         status.rejection_reason = Some("no free port".into());
@@ -296,6 +305,7 @@ pub fn gone(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
         ["desired", name] => sandbox
             .world
             .remove_desired(&key(name), &format!("desired-{name}")),
+        ["pod", name] => super::nodes::no_pod(sandbox, name),
         ["cell", name] => sandbox.world.remove_cell(name, &format!("cell-{name}")),
         ["presence-of", name] => {
             sandbox.world.mark_vanished(name, i64::MAX);
@@ -303,7 +313,7 @@ pub fn gone(sandbox: &mut Sandbox, words: &[&str]) -> Result<(), String> {
         }
         other => {
             return Err(format!(
-                "write: gone desired NAME | gone lrp NAME | gone task NAME | gone cell NAME | gone presence-of NAME, not {other:?}"
+                "write: gone desired NAME | gone lrp NAME | gone task NAME | gone pod NAME | gone cell NAME | gone presence-of NAME, not {other:?}"
             ));
         }
     };

@@ -137,6 +137,7 @@ pub fn lrp(key: &Key, status: &ActualLRPStatus) -> String {
     if let Some(error) = &status.placement_error {
         let _ = write!(text, ", placement error: {error}");
     }
+    rejected_by(&mut text, &status.rejected_by);
     text.push('\n');
     text
 }
@@ -161,6 +162,13 @@ pub fn task(name: &str, status: &TaskStatus) -> String {
         let reason = status.rejection_reason.as_deref().unwrap_or_default();
         let _ = write!(text, ", {count} rejections: {reason}");
     }
+    rejected_by(&mut text, &status.rejected_by);
     text.push('\n');
     text
+}
+
+fn rejected_by(text: &mut String, cells: &[String]) {
+    if !cells.is_empty() {
+        let _ = write!(text, ", given back by {}", cells.join(", "));
+    }
 }

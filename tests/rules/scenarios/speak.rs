@@ -1,6 +1,6 @@
 //! The lines of a scenario in which a rep or a user speaks: verbs on a record, and a rep's next step.
 
-use diego_operator::api::{ActualLRP, ActualLRPSpec, Task, TaskSpec};
+use diego_operator::api::{ActualLRP, ActualLRPSpec, MissingCellPolicy, Task, TaskSpec};
 use diego_operator::converge::harmony::{self, ContainerState, LrpAction, Mode, TaskAction};
 use diego_operator::converge::lrp::transition::{self, Instance, Verb};
 use diego_operator::converge::task::transition as task;
@@ -153,7 +153,14 @@ pub fn rep_has(sandbox: &Sandbox, words: &[&str]) -> Result<String, String> {
                 .map(|desired| desired.version.uid.clone());
             let object = record.map(|record| lrp_object(&key, record));
             let view = lrp_view(object.as_ref(), wanted.as_deref(), instance);
-            let action = harmony::lrp(view, container, mode);
+            let desired = sandbox.world.desired(&self::key(&process));
+            let strict = desired.is_some_and(|desired| desired.policy == MissingCellPolicy::Strict);
+            let table = if strict {
+                harmony::strict_lrp
+            } else {
+                harmony::lrp
+            };
+            let action = table(view, container, mode);
             let acts = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
             live(format!("{action:?}"), container, acts)
         }

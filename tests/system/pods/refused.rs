@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::{awaited, ends::event, job, lrp_is, ours, runs, start, web};
+use super::{awaited, ends::event, guid, job, lrp_is, ours, pod_of, runs, start, web};
 use crate::support::Failure;
 
 const LEVEL: &str = "pod-security.kubernetes.io/enforce";
@@ -71,5 +71,53 @@ async fn a_refused_pod_waits_with_the_servers_words() -> Result<(), Failure> {
     .await?;
     quotas.delete("q", &DeleteParams::default()).await?;
     runs(&site, "more-0", "").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_took_away_goes_to_another_although_that_scores_worse() -> Result<(), Failure> {
+    let (mut site, kubelets) = start(&["a"], &[]).await?;
+    site.desire(&web("web", 1)).await?;
+    let on_a = runs(&site, "web-0", "").await?;
+    // The other node is half full with what others run there, so that a is the better one.
+    super::make_node(&site.client, "b").await?;
+    let wants = json!({ "requests": { "cpu": "4", "memory": "4Gi" } });
+    let spec = json!({ "nodeName": "b", "containers": [{ "name": "main", "image": "x", "resources": wants }] });
+    let other = json!({ "metadata": { "name": "others" }, "spec": spec });
+    let other = serde_json::from_value(other)?;
+    super::pods(&site)
+        .create(&PostParams::default(), &other)
+        .await?;
+    let args = ["--executor", "pods", "--node-name", "b"];
+    site.start_rep("b", "z1", &args).await?;
+    site.desire(&web("better", 1)).await?;
+    let better = runs(&site, "better-0", "").await?;
+    assert_eq!(better.cell_name.as_deref(), Some("a"), "a scores better");
+
+    kubelets.leave_alone("web-0");
+    let refused = [
+        ("Evicted", "The node was low on resource: memory.", "a", "b"),
+        ("UnexpectedAdmissionError", "Allocate failed.", "b", "a"),
+    ];
+    let mut last = on_a;
+    for (reason, message, by, next) in refused {
+        let pod = pod_of(&site, &guid(&last)).await?;
+        let status = json!({ "phase": "Failed", "reason": reason, "message": message });
+        kubelets.set(&pod, status).await?;
+        last = lrp_is(&site, "web-0", "its next Pod is made", |status| {
+            status.cell_name.is_some() && status.instance_guid != last.instance_guid
+        })
+        .await?;
+        assert_eq!(last.cell_name.as_deref(), Some(next), "{last:?}");
+        let latest = last.rejected_by.last().map(String::as_str);
+        assert_eq!(latest, Some(by), "{last:?}");
+    }
+    let pod = pod_of(&site, &guid(&last)).await?;
+    kubelets.set(&pod, super::kubelet::ready()).await?;
+    let runs = lrp_is(&site, "web-0", "it runs", |status| {
+        status.address.is_some() && status.instance_guid == last.instance_guid
+    })
+    .await?;
+    assert_eq!(runs.rejected_by, [""; 0], "that is forgiven");
     Ok(())
 }

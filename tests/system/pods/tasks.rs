@@ -115,3 +115,33 @@ async fn a_task_runs_at_most_once_whatever_becomes_of_the_controller() -> Result
     assert_eq!(status.result.as_deref(), Some("well"));
     Ok(())
 }
+
+/// The decision `docs/decisions/0012-refused-tasks.md`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_the_kubelet_does_not_admit_fails_and_is_not_run_again() -> Result<(), Failure>
+{
+    let (site, kubelets) = start(&["a", "b"], &KEEP).await?;
+    site.run_task(&job("full")).await?;
+    let pod = pod_of_task(&site, "full").await?;
+    let words = "Pod was rejected: Node didn't have enough resource: cpu";
+    let refused = json!({ "phase": "Failed", "reason": "OutOfcpu", "message": words, "containerStatuses": null });
+    kubelets.set(&pod, refused).await?;
+    let status = task_is(&site, "full", TaskState::Completed).await?;
+    let reason = status.failure_reason.unwrap_or_default();
+    assert!(
+        status.failed == Some(true) && reason.starts_with("OutOfcpu: "),
+        "{reason}"
+    );
+    // It is over for good: another Task comes and goes meanwhile.
+    site.run_task(&job("next")).await?;
+    let next = pod_of_task(&site, "next").await?;
+    let all = ours(&site).await.ok_or("no Pods are listed")?;
+    let mut uids: Vec<_> = all.iter().map(ResourceExt::uid).collect();
+    let mut expected = [pod.uid(), next.uid()];
+    uids.sort();
+    expected.sort();
+    assert_eq!(uids, expected, "no second Pod of the refused Task");
+    let after = task_is(&site, "full", TaskState::Completed).await?;
+    assert_eq!(after.failure_reason, Some(reason));
+    Ok(())
+}

@@ -66,6 +66,7 @@ pub(super) fn promote(
         state_transition_time: Some(MicroTime(now)),
         suspect: None,
         rejection_count: None,
+        rejected_by: Vec::new(),
         ..unclaimed(status)
     })
 }

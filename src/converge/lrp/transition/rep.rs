@@ -9,6 +9,7 @@ use super::{
 use crate::api::{ActualLRPState as State, ActualLRPStatus, EvacuatingInstance, PortMapping};
 use crate::converge::crash::{self, Restart};
 use crate::converge::lrp::StartReason;
+use crate::converge::rejection;
 
 pub(super) fn claim(
     status: &ActualLRPStatus,
@@ -64,6 +65,7 @@ pub(super) fn start(
         ports: ports.to_vec(),
         placement_error: None,
         rejection_count: None,
+        rejected_by: Vec::new(),
         next_restart_time: None,
         suspect: None,
         evacuating: None,
@@ -161,6 +163,10 @@ pub(super) fn give_back(
             rejection_count: match refused {
                 Some(_) => Some(status.rejection_count.unwrap_or(0).saturating_add(1)),
                 None => status.rejection_count,
+            },
+            rejected_by: match refused {
+                Some(_) => rejection::by(&status.rejected_by, &instance.cell),
+                None => status.rejected_by.clone(),
             },
             ..unclaimed(status)
         }),

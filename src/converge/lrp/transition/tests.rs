@@ -305,6 +305,7 @@ fn running_drops_what_it_replaces_and_forgets_why_it_waited() {
         suspect: Some(suspect("s")),
         evacuating: Some(evacuating("e")),
         rejection_count: Some(3),
+        rejected_by: vec!["x".into()],
         ..slot(State::Claimed)
     };
     let verb = Verb::Start {
@@ -317,6 +318,7 @@ fn running_drops_what_it_replaces_and_forgets_why_it_waited() {
         (&to.suspect, &to.evacuating, to.rejection_count),
         (&None, &None, None)
     );
+    assert_eq!(to.rejected_by, [""; 0]);
     assert_eq!(
         (to.cell_epoch, to.address.as_deref()),
         (Some(6), Some("10.0.0.2"))
@@ -333,6 +335,7 @@ fn a_refusal_by_the_cell_is_counted_and_a_waiting_slot_waits_since_it_began() {
     };
     let given_back = apply(&slot(State::Unclaimed), &verb, at(NOW)).expect("given back");
     assert_eq!(given_back.rejection_count, Some(1));
+    assert_eq!(given_back.rejected_by, ["a"]);
     assert_eq!(given_back.placement_error.as_deref(), Some("no free port"));
     let wait = Verb::Place {
         reason: StartReason::MissingInstance,
@@ -341,5 +344,12 @@ fn a_refusal_by_the_cell_is_counted_and_a_waiting_slot_waits_since_it_began() {
     };
     let waiting = apply(&given_back, &wait, at(NOW + 50)).expect("waits");
     assert_eq!(waiting.state_transition_time, Some(MicroTime(at(NOW))));
+    assert_eq!(waiting.rejected_by, ["a"], "until it runs");
     assert_eq!(apply(&waiting, &wait, at(NOW + 90)), Ok(waiting));
+    let ended = Verb::GiveBack {
+        instance: instance("a", 5),
+        refused: None,
+    };
+    let to = apply(&slot(State::Running), &ended, at(NOW)).expect("given back");
+    assert_eq!(to.rejected_by, [""; 0], "that is no refusal");
 }

@@ -98,7 +98,7 @@ fn what_names_a_scheduler_is_left_to_it() {
     let outcomes = outcomes(
         &cells,
         &BTreeMap::new(),
-        &[(lrp("web", 0), demand)],
+        &[asked(lrp("web", 0), demand)],
         Knobs::default(),
     );
     let expected = "left to scheduler \"volcano\" by spec.template.spec.schedulerName";

@@ -12,17 +12,38 @@ pub(super) struct Reference<'a> {
     pub(super) starting: i64,
     /// Instances by process and Cell.
     pub(super) there: BTreeMap<(&'a str, String), u32>,
+    /// Pods that were there before.
+    pub(super) others: Vec<Other>,
+    /// And those placed since, of Tasks as well.
+    pub(super) placed: Vec<(&'a Asked, NodeRecord)>,
+}
+
+/// Whether and how long ago it gave the work back, and the instances in its zone: less goes first.
+type Tier = (Option<usize>, u32);
+
+/// A Pod, whoever's it is.
+struct Pod<'a> {
+    likeness: Likeness<'a>,
+    apart: &'a [PodTerm],
+    node: &'a NodeRecord,
 }
 
 impl<'a> Reference<'a> {
-    pub(super) fn place(&mut self, work: &'a Work, demand: &Demand) -> Result<String, String> {
+    pub(super) fn place(&mut self, asked: &'a Asked) -> Result<String, String> {
+        let Asked {
+            work,
+            demand,
+            avoid,
+        } = asked;
         let compatible: Vec<&Cell> = self
             .cells
             .iter()
             .filter(|cell| is_open(cell) && runs(cell, demand))
             .filter(|cell| is_tagged(cell, demand) && stands_right(cell, demand))
             .collect();
-        let mut offers: Vec<(u32, f64, &str)> = compatible
+        // Who did not give it back, then who did, the last one last.
+        let grudge = |cell: &Cell| avoid.iter().position(|name| *name == cell.name);
+        let mut offers: Vec<(Tier, f64, &str)> = compatible
             .iter()
             .filter(|cell| {
                 let room = &cell.room;
@@ -32,9 +53,10 @@ impl<'a> Reference<'a> {
                     && (!room.counts_cpu
                         || room.used.cpu + demand.resources.cpu <= room.capacity.cpu)
             })
+            .filter(|cell| self.unwelcome(asked, cell).is_none())
             .map(|cell| {
                 (
-                    self.in_zone(work, &cell.zone),
+                    (grudge(cell), self.in_zone(work, &cell.zone)),
                     self.score(work, demand, cell),
                     &*cell.name,
                 )
@@ -45,7 +67,7 @@ impl<'a> Reference<'a> {
             a.0.cmp(&b.0).then(scores).then(a.2.cmp(b.2))
         });
         let Some(winner) = offers.first().map(|offer| offer.2.to_owned()) else {
-            return Err(self.why(&compatible, demand));
+            return Err(self.why(&compatible, asked));
         };
         let maximum = i64::from(self.knobs.starting_container_count_maximum);
         if matches!(work, Work::Lrp { .. }) && maximum > 0 && self.starting >= maximum {
@@ -56,6 +78,9 @@ impl<'a> Reference<'a> {
             .iter_mut()
             .find(|cell| cell.name == winner)
             .unwrap();
+        if cell.executor == ExecutorKind::Pods {
+            self.placed.push((asked, cell.node.clone()));
+        }
         cell.room.used.memory += demand.resources.memory;
         cell.room.used.disk += demand.resources.disk;
         cell.room.used.cpu += demand.resources.cpu;
@@ -72,6 +97,81 @@ impl<'a> Reference<'a> {
             }
         }
         Ok(winner)
+    }
+
+    /// The scheduler's rules, as its documentation has them.
+    fn unwelcome(&self, asked: &Asked, cell: &Cell) -> Option<&'static str> {
+        if cell.executor == ExecutorKind::Process {
+            return None;
+        }
+        let slot = match &asked.work {
+            Work::Lrp { process, index } => Some((process.name.clone(), *index)),
+            Work::Task(_) => None,
+        };
+        let before = self.others.iter();
+        // Not what it replaces.
+        let replaced =
+            |other: &Other| other.of.is_some() && other.of == slot && other.namespace == "default";
+        let before = before.filter(|other| !replaced(other)).map(|other| Pod {
+            likeness: Likeness {
+                namespace: &other.namespace,
+                labels: &other.labels,
+                of: other.of.as_ref().map(|(name, _)| Of::Process(name)),
+            },
+            apart: &other.apart,
+            node: &other.node,
+        });
+        let since = self.placed.iter().map(|(asked, node)| Pod {
+            likeness: likeness(asked),
+            apart: &asked.demand.pods.apart,
+            node,
+        });
+        let pods: Vec<Pod<'_>> = before.chain(since).collect();
+        let me = likeness(asked);
+        let needs = &asked.demand.pods;
+        let label = |node: &NodeRecord, key: &str| node.labels.get(key).cloned();
+        let together = |pod: &Pod<'_>, key: &str| {
+            let here = label(&cell.node, key);
+            here.is_some() && here == label(pod.node, key)
+        };
+        let all_mean =
+            |other: &Likeness<'_>| needs.near.iter().all(|term| term.means("default", other));
+        let friends = || pods.iter().filter(|pod| all_mean(&pod.likeness));
+        let near = |term: &PodTerm| friends().any(|pod| together(pod, &term.topology));
+        if needs
+            .near
+            .iter()
+            .any(|term| label(&cell.node, &term.topology).is_none())
+        {
+            return Some("node(s) didn't match pod affinity rules");
+        }
+        if !needs.near.iter().all(near) {
+            let placed = |pod: &Pod<'_>| {
+                let mut keys = needs.near.iter().map(|term| &term.topology);
+                keys.any(|key| label(pod.node, key).is_some())
+            };
+            let first = !friends().any(placed) && all_mean(&me);
+            if !first {
+                return Some("node(s) didn't match pod affinity rules");
+            }
+        }
+        let close = |term: &PodTerm| {
+            let meant = |pod: &&Pod<'_>| term.means("default", &pod.likeness);
+            pods.iter()
+                .filter(meant)
+                .any(|pod| together(pod, &term.topology))
+        };
+        if needs.apart.iter().any(close) {
+            return Some("node(s) didn't match pod anti-affinity rules");
+        }
+        let keeps_off = |pod: &Pod<'_>| {
+            let mut terms = pod.apart.iter();
+            terms.any(|term| {
+                term.means(pod.likeness.namespace, &me) && together(pod, &term.topology)
+            })
+        };
+        let existing = "node(s) didn't satisfy existing pods anti-affinity rules";
+        pods.iter().any(keeps_off).then_some(existing)
     }
 
     fn in_zone(&self, work: &Work, zone: &str) -> u32 {
@@ -127,7 +227,8 @@ impl<'a> Reference<'a> {
         resources + others
     }
 
-    fn why(&self, compatible: &[&Cell], demand: &Demand) -> String {
+    fn why(&self, compatible: &[&Cell], asked: &Asked) -> String {
+        let demand = &asked.demand;
         let why = self.last_filter(compatible, demand);
         let nodes = || {
             let pods = |cell: &&Cell| cell.executor == ExecutorKind::Pods;
@@ -138,7 +239,7 @@ impl<'a> Reference<'a> {
         }
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for cell in nodes() {
-            for reason in why_not(cell, demand) {
+            for reason in why_not(cell, demand, self.unwelcome(asked, cell)) {
                 *counts.entry(reason).or_default() += 1;
             }
         }
@@ -180,6 +281,9 @@ impl<'a> Reference<'a> {
         }
         if compatible.is_empty() {
             return "found no compatible cell".into();
+        }
+        if compatible.iter().any(|cell| lacks(cell, demand).is_empty()) {
+            return "no cell satisfies the pod affinity and anti-affinity rules".into();
         }
         let mut common = vec!["containers", "cpu", "disk", "memory"];
         for cell in compatible {
@@ -231,7 +335,15 @@ fn lacks(cell: &Cell, demand: &Demand) -> Vec<&'static str> {
     lacks
 }
 
-fn why_not(cell: &Cell, demand: &Demand) -> Vec<String> {
+fn likeness(asked: &Asked) -> Likeness<'_> {
+    let of = match &asked.work {
+        Work::Lrp { process, .. } => Of::Process(&process.name),
+        Work::Task(key) => Of::Task(&key.name),
+    };
+    asked.demand.likeness("default", of)
+}
+
+fn why_not(cell: &Cell, demand: &Demand, unwelcome: Option<&str>) -> Vec<String> {
     if let Some(why) = cell.standing.why_not() {
         return vec![why.into()];
     }
@@ -245,6 +357,9 @@ fn why_not(cell: &Cell, demand: &Demand) -> Vec<String> {
         return vec![unfit.to_string()];
     }
     let lacks = lacks(cell, demand);
+    if lacks.is_empty() {
+        return unwelcome.map(str::to_owned).into_iter().collect();
+    }
     let in_words = |name| match name {
         "containers" => "Too many pods",
         "cpu" => "Insufficient cpu",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::build::{Bound, Place, What, name, pod};
-use crate::api::RawTemplate;
+use crate::api::{MissingCellPolicy, RawTemplate};
 
 const GUID: &str = "0123abcd-0000-4000-8000-000000000000";
 
@@ -30,6 +30,7 @@ fn made(template: Value, what: What<'_>) -> Result<(Value, Value), String> {
 const LRP: What<'static> = What::Lrp {
     process: "web",
     index: 0,
+    policy: MissingCellPolicy::Suspect,
 };
 
 #[test]
@@ -72,6 +73,30 @@ fn the_template_is_kept_but_for_what_placement_and_policy_need() {
             ],
         })
     );
+}
+
+/// The fencer of a node stops what has this label, and a template must neither ask for that nor get out of it.
+#[test]
+fn the_label_for_the_fencer_is_that_of_the_policy() {
+    let label = "diego.cloudfoundry.org/missing-cell-policy";
+    let strict = What::Lrp {
+        process: "web",
+        index: 0,
+        policy: MissingCellPolicy::Strict,
+    };
+    let task = What::Task { result_file: None };
+    for (what, expected) in [
+        (strict, json!("Strict")),
+        (LRP, Value::Null),
+        (task, Value::Null),
+    ] {
+        for asked in ["Strict", "Suspect", "x"] {
+            let template =
+                json!({ "metadata": { "labels": { label: asked } }, "spec": { "containers": [] } });
+            let (meta, _) = made(template, what).expect("a Pod");
+            assert_eq!(meta["labels"][label], expected, "{what:?}, {asked}");
+        }
+    }
 }
 
 #[test]

@@ -61,6 +61,7 @@ impl Model {
             life: &|cell, _| if cell == "a" { self.life } else { Life::Alive },
             epoch: &|cell| (cell == "a").then_some(12),
             start_timeout: Some(60),
+            strict: false,
             scheduler: self.scheduler,
             cell_of: &|node| (node == "n1").then(|| ("a".to_owned(), 12)),
             is_elsewhere: &|cell, node| cell == "a" && node != "n1",

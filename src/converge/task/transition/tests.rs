@@ -238,8 +238,15 @@ fn a_rejection_is_counted_and_told() {
             "the presence it was written under"
         );
         assert_eq!(succeeded(&after), ("Unknown".into(), "Rejected".into()));
+        assert_eq!(after.rejected_by, ["a"]);
         before.rejection_count = after.rejection_count;
+        before.rejected_by = after.rejected_by;
     }
+    let start = Verb::Start {
+        instance: instance("b", 1, "h"),
+    };
+    let started = run(&before, &start).expect("allowed");
+    assert_eq!(started.rejected_by, [""; 0], "it runs");
     before.rejection_count = Some(i32::MAX);
     let reject = Verb::Reject {
         instance: instance("a", 6, "g"),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, Txn};
+use futures::FutureExt;
 
 use super::super::super::StoreError;
-use super::super::super::etcd::{EtcdConfig, within};
+use super::super::super::etcd::{Credentials, EtcdConfig, within};
 
 /// gRPC's code for "not found".
 const NOT_FOUND: i32 = 5;
@@ -13,6 +14,8 @@ const NOT_FOUND: i32 = 5;
 /// An open renewal stream. After a failure it is dropped, with its connection: an answer that comes late could
 /// otherwise be taken for that of a later renewal.
 pub(super) struct Lane {
+    lease: i64,
+    credentials: Credentials,
     client: Client,
     requests: LeaseKeeper,
     answers: LeaseKeepAliveStream,
@@ -58,9 +61,20 @@ impl Lane {
         turn: usize,
         lease: i64,
     ) -> Result<Option<Self>, StoreError> {
-        let client = config.connect(turn).await?;
+        let credentials = Credentials::read(config).await?;
+        let client = config.connect_with(turn, &credentials).await?;
+        Self::open_over(client, credentials, lease).await
+    }
+
+    async fn open_over(
+        client: Client,
+        credentials: Credentials,
+        lease: i64,
+    ) -> Result<Option<Self>, StoreError> {
         match client.lease_client().keep_alive(lease).await {
             Ok((requests, answers)) => Ok(Some(Self {
+                lease,
+                credentials,
                 client,
                 requests,
                 answers,
@@ -77,6 +91,36 @@ impl Lane {
             }
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it carries the renewals of this lease.
+    pub(super) fn carries(&self, lease: i64) -> bool {
+        self.lease == lease
+    }
+
+    /// Waits until the certificate files are others; gives a lane with the new ones, over which the lease was renewed.
+    pub(super) fn replaced(
+        &self,
+        config: EtcdConfig,
+        turn: usize,
+    ) -> impl Future<Output = Self> + Send + 'static {
+        let (credentials, lease) = (self.credentials.clone(), self.lease);
+        async move {
+            let old = credentials.clone();
+            let open = |client| {
+                let credentials = old.clone();
+                async move {
+                    let renewed = Self::open_over(client, credentials, lease).await?;
+                    renewed.ok_or_else(|| Error::LeaseKeepAliveError("no such lease".into()).into())
+                }
+                .boxed()
+            };
+            let (credentials, lane) = credentials.replaced(&config, turn, open).await;
+            Self {
+                credentials,
+                ..lane
+            }
         }
     }
 

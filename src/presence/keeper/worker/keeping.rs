@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep_until, timeout};
 
 use super::super::super::{PresencePhase, StoreError};
 use super::super::backend::{Answer, Backend, Held};
-use super::super::{Command, FailureKind, KeeperReport, LossReason, RETRY_MIN};
+use super::super::{Command, FailureKind, KeeperError, KeeperReport, LossReason, RETRY_MIN, Sent};
 use super::{Ending, RELEASE_BUDGET, Worker};
 use crate::backoff::{Backoff, chance};
 
@@ -31,34 +33,41 @@ impl<B: Backend> Worker<B> {
     pub(super) async fn keep(&mut self, held: &Held) -> Outcome {
         let deadline = (held.ttl / 5).min(MAX_ANSWER);
         let mut backoff = Backoff::new(RETRY_MIN, held.ttl / 3);
-        let mut next = held.sent + interval(held.ttl);
+        let mut next = held.sent.at + interval(held.ttl);
         let mut check = Instant::now() + KEY_CHECK;
         // Tries in a row without an answer.
         let mut failures = 0;
+        let mut held = held.clone();
+        let mut writing: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 command = self.wires.commands.recv() => match command {
                     None => return Outcome::Ended(Ending::Abandoned),
                     Some(Command::SetPhase(phase, done)) => {
                         self.phase = phase;
-                        // Beside the renewals, which must not wait for it.
-                        let write = self.backend.write_phase(held, phase, Instant::now() + PHASE_BUDGET);
-                        tokio::spawn(async move {
-                            let _nobody_waits = done.send(write.await);
-                        });
+                        writing = Some(self.publish(&held, writing.take(), done));
+                    }
+                    Some(Command::SetFence(fence, done)) => {
+                        self.registration.fence = fence;
+                        held.value.fence = fence;
+                        writing = Some(self.publish(&held, writing.take(), done));
                     }
                     Some(Command::Renew(done)) => {
-                        let sent = Instant::now();
+                        let sent = Sent::now();
                         // What else the answer says is found by the next one.
-                        let renewed = matches!(self.backend.renew(held, deadline).await, Ok(Answer::Renewed));
+                        let renewed = matches!(self.backend.renew(&held, deadline).await, Ok(Answer::Renewed));
                         if renewed {
                             self.renewed(sent, &mut failures);
-                            next = sent + interval(held.ttl);
+                            next = sent.at + interval(held.ttl);
                         }
                         let _nobody_waits = done.send(renewed);
                     }
                     Some(Command::Release(done)) => {
-                        let given_back = self.give_back(held).await;
+                        if let Some(writing) = writing.take() {
+                            // What arrives after it would hide that the presence was given back.
+                            let _either_way = timeout(RELEASE_BUDGET / 2, writing).await;
+                        }
+                        let given_back = self.give_back(&held).await;
                         self.released(given_back, done);
                         return Outcome::Ended(Ending::Released);
                     }
@@ -68,12 +77,12 @@ impl<B: Backend> Worker<B> {
                     if self.registration.dead_epoch.get() >= held.epoch {
                         return Outcome::Lost(LossReason::LeaseGone);
                     }
-                    let sent = Instant::now();
-                    match self.backend.renew(held, deadline).await {
+                    let sent = Sent::now();
+                    match self.backend.renew(&held, deadline).await {
                         Ok(Answer::Renewed) => {
                             self.renewed(sent, &mut failures);
                             backoff.reset();
-                            next = sent + interval(held.ttl);
+                            next = sent.at + interval(held.ttl);
                         }
                         Ok(Answer::Gone(reason)) => return Outcome::Lost(reason),
                         Err(error) => {
@@ -93,7 +102,7 @@ impl<B: Backend> Worker<B> {
                 () = sleep_until(check.into()) => {
                     check = Instant::now() + KEY_CHECK;
                     // Only a clear answer counts: whether the store can be reached is the renewals' business.
-                    if self.backend.is_there(held, deadline).await == Some(false) {
+                    if self.backend.is_there(&held, deadline).await == Some(false) {
                         self.end(Instant::now() + deadline).await;
                         return Outcome::Lost(LossReason::KeyGone);
                     }
@@ -102,7 +111,24 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn renewed(&mut self, sent: Instant, failures: &mut usize) {
+    /// Writes the value as it is to be now, beside the renewals, which must not wait for it, and after what is being written.
+    fn publish(
+        &self,
+        held: &Held,
+        earlier: Option<JoinHandle<()>>,
+        done: oneshot::Sender<Result<(), KeeperError>>,
+    ) -> JoinHandle<()> {
+        let until = Instant::now() + PHASE_BUDGET;
+        let write = self.backend.write_phase(held, self.phase, until);
+        tokio::spawn(async move {
+            if let Some(earlier) = earlier {
+                let _it_told_whom_it_had_to = earlier.await;
+            }
+            let _nobody_waits = done.send(write.await);
+        })
+    }
+
+    fn renewed(&mut self, sent: Sent, failures: &mut usize) {
         if std::mem::take(failures) > 0 {
             tracing::info!(
                 cell = self.registration.cell_id,
@@ -114,7 +140,7 @@ impl<B: Backend> Worker<B> {
             .keeping
             .send_modify(|keeping| keeping.last_renewal_sent = Some(sent));
         self.say(KeeperReport::Renewed {
-            took: sent.elapsed(),
+            took: sent.at.elapsed(),
         });
     }
 

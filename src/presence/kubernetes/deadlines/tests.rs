@@ -27,6 +27,7 @@ fn lasting(cell: &str, version: i64, epoch: i64, ttl_seconds: u32) -> Sighting {
         first_epoch: None,
         epoch_base: 0,
         epoch: Some(epoch),
+        fence: false,
     };
     Sighting {
         cell: cell.into(),

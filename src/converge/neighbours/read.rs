@@ -1,0 +1,144 @@
+//! Reading the required terms of a template, and of Pods of others.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{Namespaces, PodNeeds, PodTerm, is_of_each};
+use crate::converge::node::{Expression, Operator};
+
+/// The terms that are honoured.
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+
+impl PodNeeds {
+    /// Reads a template's Pod.
+    ///
+    /// # Errors
+    /// What can't be honoured, with the path of its field below the template.
+    pub fn read(pod: &core::PodSpec) -> Result<PodNeeds, String> {
+        let affinity = pod.affinity.as_ref();
+        let near = affinity.and_then(|all| all.pod_affinity.as_ref());
+        let near = near.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
+        let apart = apart.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        Ok(PodNeeds {
+            near: terms("podAffinity", near)?,
+            apart: terms("podAntiAffinity", apart)?,
+        })
+    }
+}
+
+fn terms(which: &str, list: Option<&Vec<core::PodAffinityTerm>>) -> Result<Vec<PodTerm>, String> {
+    let list = list.into_iter().flatten().enumerate();
+    list.map(|(i, one)| term(&format!("spec.affinity.{which}.{REQUIRED}[{i}]"), one))
+        .collect()
+}
+
+/// The Pods that must not be near a Pod of others. A term that can't be read, because it selects namespaces by their
+/// labels, is not known here.
+pub fn keeps_off(affinity: &core::PodAntiAffinity) -> Vec<PodTerm> {
+    let list = affinity
+        .required_during_scheduling_ignored_during_execution
+        .iter()
+        .flatten();
+    // The API server has merged matchLabelKeys into the selector.
+    let merged = |one: &core::PodAffinityTerm| core::PodAffinityTerm {
+        match_label_keys: None,
+        mismatch_label_keys: None,
+        ..one.clone()
+    };
+    list.filter_map(|one| read(&merged(one)).ok()).collect()
+}
+
+/// A term of a template: what each instance has for itself tells none of them apart.
+fn term(path: &str, one: &core::PodAffinityTerm) -> Result<PodTerm, String> {
+    let term = read(one).map_err(|problem| format!("{path}.{problem}"))?;
+    let mut all = term.selector.iter().flatten();
+    match all.find(|one| is_of_each(&one.key)) {
+        Some(one) => Err(format!(
+            "{path}.labelSelector ({} differs from instance to instance)",
+            one.key
+        )),
+        None => Ok(term),
+    }
+}
+
+fn read(one: &core::PodAffinityTerm) -> Result<PodTerm, String> {
+    let core::PodAffinityTerm {
+        label_selector,
+        match_label_keys,
+        mismatch_label_keys,
+        namespace_selector,
+        namespaces,
+        topology_key,
+    } = one;
+    for (field, keys) in [
+        ("matchLabelKeys", match_label_keys),
+        ("mismatchLabelKeys", mismatch_label_keys),
+    ] {
+        if keys.as_ref().is_some_and(|keys| !keys.is_empty()) {
+            return Err(field.into());
+        }
+    }
+    if topology_key.is_empty() {
+        return Err("topologyKey (must not be empty)".into());
+    }
+    let empty = |one: &LabelSelector| {
+        let labels = one.match_labels.as_ref().is_none_or(|map| map.is_empty());
+        let expressions = one.match_expressions.as_ref();
+        labels && expressions.is_none_or(|list| list.is_empty())
+    };
+    let named = namespaces.clone().unwrap_or_default();
+    let namespaces = match namespace_selector {
+        Some(selector) if empty(selector) => Namespaces::All,
+        Some(_) => return Err("namespaceSelector (only {} is known, for all namespaces)".into()),
+        None if named.is_empty() => Namespaces::Own,
+        None => Namespaces::These(named),
+    };
+    Ok(PodTerm {
+        topology: topology_key.clone(),
+        selector: label_selector.as_ref().map(selector).transpose()?,
+        namespaces,
+    })
+}
+
+fn selector(selector: &LabelSelector) -> Result<Vec<Expression>, String> {
+    let equal = selector.match_labels.iter().flatten();
+    let equal = equal.map(|(key, value)| {
+        Ok(Expression {
+            key: key.clone(),
+            operator: Operator::In,
+            values: vec![value.clone()],
+        })
+    });
+    let others = selector.match_expressions.iter().flatten().enumerate();
+    let others = others.map(|(i, one)| {
+        let path = format!("labelSelector.matchExpressions[{i}]");
+        let values = one.values.clone().unwrap_or_default();
+        let (operator, fits) = match one.operator.as_str() {
+            "In" => (Operator::In, !values.is_empty()),
+            "NotIn" => (Operator::NotIn, !values.is_empty()),
+            "Exists" => (Operator::Exists, values.is_empty()),
+            "DoesNotExist" => (Operator::DoesNotExist, values.is_empty()),
+            other => return Err(format!("{path}.operator ({other:?} is not known)")),
+        };
+        match fits {
+            true => Ok(Expression {
+                key: one.key.clone(),
+                operator,
+                values,
+            }),
+            false => Err(format!(
+                "{path}.values ({} does not go with operator {})",
+                serde_json::json!(values),
+                one.operator
+            )),
+        }
+    });
+    equal.chain(others).collect()
+}
