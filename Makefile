@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test e2e unit histories lint crds chart bench-recovery bench-presence bench-auction bench-failover clean
+.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test faults e2e unit histories model fuzz lint advisories sbom crds chart bench-recovery bench-presence bench-auction bench-failover bench-false-alarms clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -19,8 +19,14 @@ cluster: setup ## Leave the same installation running, for your own kubectl
 	@$(CARGO) build --quiet --bin diego --example demo
 	@target/debug/examples/demo --stay
 
+# Most tests wait more than they compute, so more of them run at once than there are cores.
+TEST_THREADS ?= 4
+
 test: e2e-image lint ## Run all checks and tests, as root
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS)
+
+faults: setup ## Run the whole fault matrix and write what it measured into docs/failures.md (FAULTS=15,16: these rows), as root
+	FAULTS=$${FAULTS:-all} $(CARGO) test --test faults
 
 e2e: e2e-image ## Run the end-to-end tests on real kubelets, as root (PROFILE=dev: with an image that is built faster)
 	$(CARGO) test --test e2e
@@ -44,10 +50,25 @@ unit: ## Run the tests that need no server
 histories: ## Play 100,000 random histories of Cells that join, die and return (about a minute once built)
 	HISTORIES=100000 $(CARGO) test --release --test histories -- --nocapture
 
-lint: setup ## Check format, lints and documentation
+fuzz: ## Bend every input from outside 100,000 times (about ten minutes once built)
+	FUZZ_CASES=100000 $(CARGO) test --release --test rules -- fuzz
+
+model: ## Search the model of the protocol for counterexamples, further than the tests do (MODEL_STEPS)
+	MODEL_STEPS=$${MODEL_STEPS:-5000000} $(CARGO) test --release --test model -- --include-ignored --nocapture --test-threads 1
+
+lint: setup ## Check format, lints, documentation, and the licences and sources of all dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@hack/deny.sh
+
+advisories: setup ## Look all dependencies up in RustSec's database of weaknesses (needs github.com)
+	@hack/deny.sh advisories
+
+sbom: setup ## Write the bill of materials as CycloneDX JSON: target/diego.cdx.json
+	@mkdir -p target
+	@hack/sbom.py >target/diego.cdx.json
+	@echo target/diego.cdx.json
 
 crds: ## Generate the CRDs from the Rust types
 	$(CARGO) run --quiet --bin diego -- crds --output crds
@@ -69,6 +90,10 @@ bench-auction: setup ## Time the auction of 10,000 placements on 1,000 Cells
 
 bench-failover: e2e-image ## Kill nodes: LRPs beside a Deployment, with the chart's taint and without (about 10 minutes, as root)
 	@$(CARGO) bench --quiet --bench failover
+
+bench-false-alarms: setup ## Run 200 Cells on full cores for 10 minutes: is a presence lost, an instance moved? (CELLS, MINUTES, BUSY, STORE)
+	@$(CARGO) build --release --quiet --bin diego
+	@$(CARGO) bench --quiet --bench false_alarms
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -18,12 +18,17 @@ has() {
 	command -v "$1" >/dev/null 2>&1
 }
 
+# A docker without its daemon builds nothing.
+usable() {
+	has "$1" && { [ "$1" != docker ] || docker version >/dev/null 2>&1; }
+}
+
 builder=${BUILDER:-}
 for candidate in docker podman buildah; do
-	[ -n "$builder" ] || ! has "$candidate" || builder=$candidate
+	[ -n "$builder" ] || ! usable "$candidate" || builder=$candidate
 done
 if [ -z "$builder" ] || ! has "$builder"; then
-	echo "image.sh: there is no ${builder:-docker, podman or buildah} on PATH. Run hack/setup.sh image, or on Debian: apt-get install --no-install-recommends ${builder:-buildah}" >&2
+	echo "image.sh: there is no ${builder:-docker with its daemon, no podman and no buildah} on PATH. Run hack/setup.sh image, or on Debian: apt-get install --no-install-recommends ${builder:-buildah}" >&2
 	exit 1
 fi
 
@@ -57,6 +62,8 @@ strip -o "$out/context/diego" "$built/diego"
 for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
 	[ ! -e "$bundle" ] || cp -L "$bundle" "$out/context/ca-certificates.crt"
 done
+# The test of the image asks how it was built.
+echo "$profile" >"$out/profile"
 size=$(du -cb "$out/context"/* | tail -n 1 | cut -f 1)
 if [ "$profile" = dist ] && [ "$size" -gt "$limit" ]; then
 	echo "image.sh: the image has $size bytes, more than the $limit it may have" >&2
@@ -66,18 +73,7 @@ fi
 # --- The image ---------------------------------------------------------------------------------------------------------------
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-arguments=(--file Dockerfile --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$name" "$out/context")
-case $builder in
-buildah)
-	# Without a daemon, without mounts and in a store of its own: it works inside containers too.
-	buildah() { command buildah --storage-driver vfs --root "$PWD/$out/storage" --runroot "$PWD/$out/run" "$@"; }
-	buildah build --quiet --isolation chroot --format oci "${arguments[@]}" >/dev/null
-	rm -f "$out/diego-operator.oci.tar"
-	buildah push --quiet "$name" "oci-archive:$out/diego-operator.oci.tar:$name" >/dev/null
-	echo "$out/diego-operator.oci.tar: $name, $((size / 1000 / 1000)) MB"
-	;;
-*)
-	"$builder" build --quiet "${arguments[@]}" >/dev/null
-	echo "$name: $((size / 1000 / 1000)) MB, in the store of $builder"
-	;;
-esac
+hack/pack.sh "$builder" "$out/context" "$name" "$version" "$revision" "$out/diego-operator.oci.tar"
+where="in the store of $builder"
+[ "$builder" != buildah ] || where="in $out/diego-operator.oci.tar"
+echo "$name: $((size / 1000 / 1000)) MB, $where"

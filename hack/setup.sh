@@ -2,7 +2,8 @@
 # Makes a checkout ready: system packages that the build needs, and the servers of the local cluster.
 #
 #   setup.sh        what the build, the demo and all tests but the end-to-end ones need
-#   setup.sh e2e    also what real nodes need: containerd, kubelet, helm, buildah, and two small images; and what checks the chart
+#   setup.sh e2e    also what real nodes need: containerd, kubelet, helm, CoreDNS, and some images; what checks the chart; and docker,
+#                   podman and buildah, all of which must build the image
 #   setup.sh image  only what the image needs: the build, a static C library, and buildah where there is no docker or podman
 #
 # Installs only what is missing, and says so; with nothing missing it is silent and done in a moment. No daemon is started.
@@ -49,8 +50,8 @@ if [ -n "$image" ]; then
 	# musl-gcc helps with a static binary, strip makes it small.
 	has musl-gcc || missing+=(musl-tools)
 	has strip || missing+=(binutils)
-	# The end-to-end tests read the image as an archive, which buildah writes.
-	if [ -n "$e2e" ] || ! { has docker || has podman; }; then
+	# The end-to-end tests read the image as an archive, which buildah writes. A docker without its daemon builds nothing.
+	if [ -n "$e2e" ] || ! { has podman || { has docker && docker version >/dev/null 2>&1; }; }; then
 		has buildah || missing+=(buildah)
 	fi
 fi
@@ -74,6 +75,9 @@ if [ -n "$e2e" ]; then
 	has unshare && has nsenter || missing+=(util-linux)
 	# All that the test's Pods run.
 	static_busybox || missing+=(busybox-static)
+	# The image is built by these too; the test starts dockerd for itself.
+	has podman || missing+=(podman)
+	has docker && has dockerd || missing+=(docker.io)
 	# The chart's alerts are checked by promtool.
 	has promtool || missing+=(prometheus)
 fi
@@ -105,9 +109,14 @@ if [ ${#missing[@]} -gt 0 ]; then
 		"${as_root[@]}" chmod 755 "$policy"
 	fi
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -q -y --no-install-recommends "${missing[@]}"
-	for package in containerd prometheus; do
+	for package in containerd prometheus podman docker.io; do
 		if [[ " ${missing[*]} " == *" $package "* ]] && [ -d /run/systemd/system ]; then
-			"${as_root[@]}" systemctl disable --quiet "$package.service"
+			units=("${package%.io}.service")
+			case $package in
+			podman) units+=(podman.socket podman-restart.service podman-auto-update.service podman-auto-update.timer) ;;
+			docker.io) units+=(docker.socket) ;;
+			esac
+			"${as_root[@]}" systemctl disable --quiet "${units[@]}"
 		fi
 	done
 	if [ -n "$ours" ]; then
@@ -146,11 +155,14 @@ given() {
 
 servers=(etcd etcdctl kube-apiserver kube-controller-manager kubectl)
 if [ -n "$e2e" ]; then
-	servers+=(kube-scheduler kubelet kube-proxy helm)
+	servers+=(kube-scheduler kubelet kube-proxy helm coredns)
 fi
 build=()
 for server in "${servers[@]}"; do
-	given "$server" || build+=("$server")
+	# The image of etcd needs a static one.
+	if ! given "$server" || [ "$e2e:$server" = yes:etcd ]; then
+		build+=("$server")
+	fi
 done
 # An old kubectl on PATH does not fit the servers that are built here.
 if [[ " ${build[*]} " == *" kube-apiserver "* && " ${build[*]} " != *" kubectl "* ]]; then
@@ -166,6 +178,6 @@ if [ ${#build[@]} -gt 0 ]; then
 	"$root/tests/cluster/tools/build.sh" "$tools" "${build[@]}"
 fi
 if [ -n "$e2e" ]; then
-	"$root/tests/cluster/images/build.sh" "$tools/images"
+	"$root/tests/cluster/images/build.sh" "$tools/images" "$tools/etcd"
 	"$root/tests/cluster/tools/chart/build.sh" "$tools"
 fi

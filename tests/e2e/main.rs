@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod etcd;
 mod failures;
+mod fencing;
+mod image;
 mod input;
 mod installed;
 mod lifecycle;

@@ -8,6 +8,11 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Three kubelets fill a small machine: the tests of this program take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// Waits for its turn, which lasts until this is dropped.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().await
+}
+
 /// The cluster of one test, with the image `test-app:dev` (busybox under all its names) on every node.
 pub struct Site {
     /// The nodes and the control plane.
@@ -18,7 +23,7 @@ pub struct Site {
 impl Site {
     /// Waits for its turn, starts the cluster and waits until all nodes are Ready.
     pub async fn start(options: NodesOptions) -> Result<Self, Failure> {
-        let turn = TURN.lock().await;
+        let turn = turn().await;
         let nodes = Nodes::start(options).await?;
         nodes.import(&image("test-app")?).await?;
         Ok(Self { nodes, _turn: turn })

@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Builds the two images that real nodes need without a registry, as oci-archives, with buildah and a static busybox.
+# Builds the images that real nodes need without a registry, as oci-archives, with buildah, a static busybox and a static etcd.
 #
-#   build.sh OUTDIR
+#   build.sh OUTDIR ETCD
 #
-# pause.oci.tar is what holds a Pod's namespaces; test-app.oci.tar has busybox under all its names (sh, httpd, wget, sleep).
-# Does nothing when OUTDIR has both from this very busybox and script.
+# pause.oci.tar is what holds a Pod's namespaces; test-app.oci.tar has busybox under all its names (sh, httpd, wget, sleep);
+# etcd.oci.tar has the program ETCD. Does nothing when OUTDIR has them all from these very programs and this script.
 set -euo pipefail
 
-if [ $# -ne 1 ]; then
-	echo "usage: build.sh OUTDIR" >&2
+if [ $# -ne 2 ]; then
+	echo "usage: build.sh OUTDIR ETCD" >&2
 	exit 2
 fi
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 busybox=$(command -v busybox)
-wanted=$(cat "${BASH_SOURCE[0]}" "$busybox" | sha256sum | cut -d ' ' -f 1)
+etcd=$2
+wanted=$(cat "${BASH_SOURCE[0]}" "$busybox" "$etcd" | sha256sum | cut -d ' ' -f 1)
 
 made() {
-	[ -f "$out/pause.oci.tar" ] && [ -f "$out/test-app.oci.tar" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$wanted" ]
+	[ -f "$out/pause.oci.tar" ] && [ -f "$out/test-app.oci.tar" ] && [ -f "$out/etcd.oci.tar" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$wanted" ]
 }
 if made; then
 	exit 0
@@ -28,7 +29,7 @@ flock 9
 if made; then
 	exit 0
 fi
-echo "Building the images pause and test-app into $out."
+echo "Building the images pause, test-app and etcd into $out."
 
 work=$(mktemp -d)
 # buildah may leave directories that nobody may write to.
@@ -70,5 +71,16 @@ cat >"$work/test-app.Dockerfile" <<-'END'
 	CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]
 END
 archive test-app
+
+# Where the image of the etcd project has it.
+mkdir -p "$work/etcd/usr/local/bin"
+cp "$etcd" "$work/etcd/usr/local/bin/etcd"
+cat >"$work/etcd.Dockerfile" <<-'END'
+	FROM scratch
+	COPY . /
+	ENV PATH=/usr/local/bin
+	CMD ["etcd"]
+END
+archive etcd
 
 echo "$wanted" >"$out/.stamp"

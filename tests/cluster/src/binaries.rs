@@ -49,7 +49,7 @@ fn find(
         .find(|file| is_executable(file))
 }
 
-/// The archive of one of the images that `hack/setup.sh e2e` builds: `pause` or `test-app`.
+/// The archive of one of the images that `hack/setup.sh e2e` builds: `pause`, `test-app` or `etcd`.
 ///
 /// # Errors
 /// [`Error::MissingImage`] when it is not there.

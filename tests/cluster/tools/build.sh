@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the servers and clients of the local cluster from the Go modules that go.mod and helm/go.mod pin.
+# Builds the servers and clients of the local cluster from the Go modules that go.mod, helm/go.mod and dns/go.mod pin.
 #
 #   build.sh OUTDIR [PROGRAM...]
 #
 # The programs are etcd, etcdctl, kube-apiserver, kube-controller-manager and kubectl, which are built if none is named; and for
-# real nodes kube-scheduler, kubelet, kube-proxy and helm. Does nothing for those in OUTDIR that these files have made.
+# real nodes kube-scheduler, kubelet, kube-proxy, helm and coredns. Does nothing for those in OUTDIR that these files have made.
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
@@ -25,6 +25,7 @@ package() {
 	etcdctl) echo go.etcd.io/etcd/etcdctl/v3 ;;
 	kube-apiserver | kube-controller-manager | kubectl | kube-scheduler | kubelet | kube-proxy) echo "k8s.io/kubernetes/cmd/$1" ;;
 	helm) echo helm.sh/helm/v3/cmd/helm ;;
+	coredns) echo . ;;
 	*)
 		echo "build.sh: there is no program $1" >&2
 		return 1
@@ -34,13 +35,19 @@ package() {
 
 # The directory of the module that a program belongs to.
 module() {
-	if [ "$1" = helm ]; then echo helm; else echo .; fi
+	case $1 in
+	helm) echo helm ;;
+	coredns) echo dns ;;
+	*) echo . ;;
+	esac
 }
 # What a program's stamp must say: the files that decide what is built.
 wanted() {
-	local dir
+	local dir files
 	dir=$(module "$1")
-	cat "$dir/go.mod" "$dir/go.sum" build.sh | sha256sum | cut -d ' ' -f 1
+	files=("$dir/go.mod" "$dir/go.sum" build.sh)
+	[ "$1" != coredns ] || files+=("$dir/main.go")
+	cat "${files[@]}" | sha256sum | cut -d ' ' -f 1
 }
 # Each program has its stamp, written when it is built.
 stamp() {
@@ -70,7 +77,7 @@ if [ ${#outdated[@]} -eq 0 ]; then
 	exit 0
 fi
 
-needed=$(awk '$1 == "go" { print $2 }' go.mod helm/go.mod | sort -V | tail -n 1)
+needed=$(awk '$1 == "go" { print $2 }' go.mod helm/go.mod dns/go.mod | sort -V | tail -n 1)
 remedy="Install Go $needed or newer, or point KUBEBUILDER_ASSETS at a directory with etcd and kube-apiserver."
 if ! command -v go >/dev/null; then
 	echo "build.sh: the Go tool chain is missing: there is no 'go' on PATH. $remedy" >&2
@@ -99,7 +106,7 @@ done
 ldflags+=" -X helm.sh/helm/v3/internal/version.version=$helm"
 
 echo "Building ${outdated[*]} (Kubernetes $kubernetes) into $out."
-echo "On two cores, the first time: the servers and kubectl five minutes, what real nodes need three more, helm three; later seconds."
+echo "On two cores, the first time: the servers and kubectl five minutes, what real nodes need three more, helm three, coredns two; later seconds."
 for program in "${outdated[@]}"; do
 	started=$SECONDS
 	printf '  %s ...' "$program"

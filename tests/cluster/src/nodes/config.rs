@@ -1,5 +1,6 @@
 //! The configuration of a node's servers, and the script by which a node comes up.
 
+use super::dns;
 use serde_json::json;
 use std::{net::Ipv4Addr, path::Path};
 
@@ -111,8 +112,8 @@ pub(crate) fn cni(pods: &str) -> String {
     .to_string()
 }
 
-/// kubelet's configuration. What decides how fast a node is missed has its default.
-pub(crate) fn kubelet(ca: &Path, cgroup: &str) -> String {
+/// kubelet's configuration. What decides how fast a node is missed has its default. `dns` is where Pods ask for names.
+pub(crate) fn kubelet(ca: &Path, cgroup: &str, dns: Option<Ipv4Addr>) -> String {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -139,8 +140,10 @@ pub(crate) fn kubelet(ca: &Path, cgroup: &str) -> String {
             "pid.available": "0%",
         },
         "imageGCHighThresholdPercent": 100,
-        // There is no DNS.
+        // Nobody resolves other names than the cluster's own.
         "resolvConf": "",
+        "clusterDNS": dns.into_iter().collect::<Vec<_>>(),
+        "clusterDomain": dns.map(|_| dns::DOMAIN).unwrap_or_default(),
     })
     .to_string()
 }

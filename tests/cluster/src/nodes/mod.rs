@@ -6,13 +6,14 @@
 
 mod cgroups;
 mod config;
+mod dns;
 mod machine;
 mod network;
 mod node;
 
 pub use node::Node;
 
-use crate::{Error, LocalCluster, Options, Result, User, binaries, binary, image};
+use crate::{Error, LocalCluster, Options, Result, ServerProcess, User, binaries, binary, image};
 use cgroups::Cgroups;
 use network::{MOST_NODES, Network};
 use node::{Shared, Spec};
@@ -66,6 +67,8 @@ pub struct NodeOptions {
 pub struct NodesOptions {
     /// The nodes, with different names.
     pub nodes: Vec<NodeOptions>,
+    /// Whether Pods can resolve the names of Services and of one another. Off by default.
+    pub dns: bool,
     /// The control plane. Its scheduler and all its controllers run, whatever is said there.
     pub cluster: Options,
 }
@@ -85,6 +88,7 @@ impl NodesOptions {
         };
         Self {
             nodes: (1..=nodes).map(node).collect(),
+            dns: false,
             cluster: Options::default(),
         }
     }
@@ -94,6 +98,7 @@ impl NodesOptions {
 pub struct Nodes {
     // In this order: the nodes end before what they need.
     nodes: Vec<Arc<Node>>,
+    _dns: Option<ServerProcess>,
     cluster: LocalCluster,
     _shared: Arc<Shared>,
 }
@@ -130,6 +135,11 @@ impl Nodes {
         let cluster = LocalCluster::start_at(control, network.place()).await?;
         visible_everywhere(cluster.dir())?;
         visible_everywhere(&binaries::tools_dir())?;
+        let dns = if options.dns {
+            Some(dns::start(&cluster).await?)
+        } else {
+            None
+        };
 
         let shared = Arc::new(Shared {
             network,
@@ -137,6 +147,7 @@ impl Nodes {
             ca: cluster.ca_file().to_owned(),
             cni_plugins,
             dir: cluster.dir().to_owned(),
+            dns: dns.is_some().then(|| cluster.address()),
             proxy_kubeconfig: cluster.kubeconfig_for(PROXY)?,
             count: specs.len(),
         });
@@ -147,6 +158,7 @@ impl Nodes {
         }
         let nodes = Self {
             nodes,
+            _dns: dns,
             cluster,
             _shared: shared,
         };

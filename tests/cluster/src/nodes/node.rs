@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) cni_plugins: PathBuf,
     /// The directory of the cluster.
     pub(super) dir: PathBuf,
+    /// Where Pods ask for names, if anywhere.
+    pub(super) dns: Option<Ipv4Addr>,
     pub(super) proxy_kubeconfig: PathBuf,
     /// How many nodes there are.
     pub(super) count: usize,
@@ -80,7 +82,10 @@ impl Node {
             ("init.sh", config::init(&dir, &spec.name)),
             ("containerd.toml", config::containerd(&shared.cni_plugins)),
             ("cni.conflist", config::cni(&pods)),
-            ("kubelet.json", config::kubelet(&shared.ca, &cgroup)),
+            (
+                "kubelet.json",
+                config::kubelet(&shared.ca, &cgroup, shared.dns),
+            ),
         ] {
             pki::write(&dir, file, &text)?;
         }
