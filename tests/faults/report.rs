@@ -1,0 +1,248 @@
+//! The table: at the end of a run, and in `docs/failures.md`, with what was measured last.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Played;
+use crate::row::{Protection, Row, Tried};
+use crate::support::Failure;
+
+/// How many rows the matrix has.
+const ROWS: u32 = 50;
+
+/// What was measured of a row, kept beside the rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Measured {
+    /// The day.
+    day: String,
+    /// Whether it passed.
+    passed: bool,
+    /// How long the row took, in seconds.
+    seconds: f64,
+    /// From the fault to the start of each replacement, in seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    away: Vec<f64>,
+    /// What else it told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    note: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn measured_file() -> PathBuf {
+    root().join("tests/faults/measured.json")
+}
+
+fn document() -> PathBuf {
+    root().join("docs/failures.md")
+}
+
+fn measured() -> Result<BTreeMap<u32, Measured>, Failure> {
+    match std::fs::read(measured_file()) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Looks that every row of the matrix is there, once.
+pub fn whole(rows: &[Row]) -> Result<(), Failure> {
+    let numbers: Vec<u32> = rows.iter().map(|row| row.number).collect();
+    if numbers == (1..=ROWS).collect::<Vec<_>>() {
+        return Ok(());
+    }
+    Err(format!("the rows must be 1 to {ROWS} in order, each once: {numbers:?}").into())
+}
+
+/// Looks that the document is what the rows make of it.
+pub fn up_to_date(rows: &[Row]) -> Result<(), Failure> {
+    let written = std::fs::read_to_string(document()).unwrap_or_default();
+    if written == page(rows)? {
+        return Ok(());
+    }
+    Err("docs/failures.md differs from the rows in tests/faults: run `cargo test --test faults -- --write` and commit it".into())
+}
+
+/// Writes the document.
+pub fn write(rows: &[Row]) -> Result<(), Failure> {
+    Ok(std::fs::write(document(), page(rows)?)?)
+}
+
+/// Keeps what was measured.
+pub fn keep(results: &[Played]) -> Result<(), Failure> {
+    let mut all = measured()?;
+    for result in results {
+        let round = |seconds: f64| (seconds * 100.0).round() / 100.0;
+        let figures = result.outcome.as_ref().ok();
+        let entry = Measured {
+            day: Timestamp::now().strftime("%Y-%m-%d").to_string(),
+            passed: figures.is_some(),
+            seconds: round(result.took.as_secs_f64()),
+            away: figures.map_or_else(Vec::new, |figures| {
+                figures.away.iter().copied().map(round).collect()
+            }),
+            note: figures.map_or_else(String::new, |figures| figures.note.clone()),
+        };
+        all.insert(result.row.number, entry);
+    }
+    let text = serde_json::to_string_pretty(&all)?;
+    Ok(std::fs::write(measured_file(), text + "\n")?)
+}
+
+/// p50, p99 and greatest of these, and how many there are.
+fn quantiles(away: &[f64]) -> Option<String> {
+    let mut sorted = away.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |part: f64| {
+        let rank = (part * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied()
+    };
+    let (p50, p99, most) = (at(0.5)?, at(0.99)?, sorted.last()?);
+    Some(format!(
+        "{p50:.2} / {p99:.2} / {most:.2} ({})",
+        sorted.len()
+    ))
+}
+
+/// Prints the table and the sum.
+pub fn print(results: &[Played]) {
+    println!("\n row   took  away p50 / p99 / max (n), s   result  fault");
+    for result in results {
+        let away = result.outcome.as_ref().ok();
+        let away = away.and_then(|figures| quantiles(&figures.away));
+        println!(
+            "{:4} {:5.1}s  {:30} {:7} {}",
+            result.row.number,
+            result.took.as_secs_f64(),
+            away.unwrap_or_else(|| "-".into()),
+            if result.outcome.is_ok() {
+                "passed"
+            } else {
+                "FAILED"
+            },
+            result.row.fault,
+        );
+    }
+    let failed = results
+        .iter()
+        .filter(|result| result.outcome.is_err())
+        .count();
+    println!("\n{} passed, {failed} failed", results.len() - failed);
+}
+
+/// The document.
+fn page(rows: &[Row]) -> Result<String, Failure> {
+    let measured = measured()?;
+    let mut table = String::new();
+    let (mut lines, mut others) = (String::new(), String::new());
+    let mut here = 0;
+    for row in rows {
+        let Row {
+            number,
+            fault,
+            promise,
+            tried,
+        } = row;
+        let (how, last) = match tried {
+            Tried::Here {
+                injected,
+                protection,
+                ..
+            } => {
+                here += 1;
+                let text = match protection {
+                    Protection::Seen { without, said } => {
+                        format!("{without}. Seen to fail without it: {said}.")
+                    }
+                    Protection::NotYet { line } => format!("{line}. Not yet seen failing."),
+                };
+                lines.push_str(&format!("| {number} | {text} |\n"));
+                (*injected, last(measured.get(number)))
+            }
+            Tried::Elsewhere { tests } => {
+                others.push_str(&format!("| {number} | by other tests: {tests} |\n"));
+                ("by other tests, below", "-".into())
+            }
+            Tried::Not { reason } => {
+                others.push_str(&format!("| {number} | not made: {reason} |\n"));
+                ("not made, below", "-".into())
+            }
+        };
+        table.push_str(&format!(
+            "| {number} | {fault} | {promise} | {how} | {last} |\n"
+        ));
+    }
+    Ok(format!(
+        "{HEAD}\n{here} of {ROWS} rows are made by `make faults`.\n\n{TABLE}{table}\n{PROTECTION}{lines}\n{OTHERS}{others}"
+    ))
+}
+
+fn last(measured: Option<&Measured>) -> String {
+    let Some(measured) = measured else {
+        return "not measured yet".into();
+    };
+    let mut parts = Vec::new();
+    if !measured.passed {
+        parts.push("FAILED".to_owned());
+    }
+    parts.extend(quantiles(&measured.away));
+    if !measured.note.is_empty() {
+        parts.push(measured.note.clone());
+    }
+    if parts.is_empty() {
+        parts.push("kept".into());
+    }
+    format!("{}; {}", parts.join("; "), measured.day)
+}
+
+const HEAD: &str = "# What happens when something fails
+
+<!-- Generated from tests/faults: `make faults` measures and writes it, `cargo test --test faults -- --write` writes it. -->
+
+Each row breaks something on real processes: API server, etcd, controllers, reps and what they run. An observer of its own,
+which the programs know nothing of, writes down every start and end of a process on one clock (CLOCK_MONOTONIC), every write
+to an ActualLRP, Task or Cell, and every presence that comes or goes. After each row it checks:
+
+| | |
+| --- | --- |
+| S1 | one record per slot, and no instance guid that runs twice |
+| S2 | a Task starts at most once; its end never changes |
+| S3 | no Cell is given up, no instance moved and no Task failed for a Cell whose presence was there |
+| S4 | epochs only grow, in Cells and in what is placed on them |
+| S5 | never two routable instances of one index |
+| S6 | with `missingCellPolicy: Strict` never two running processes of one index |
+| S7 | no record is written 30 times after one fault, or 60 times within 15 s |
+| L1 | within 55 s all is as desired: each wanted instance runs once, with a process, and nothing else runs |
+| L2 | where a row gives a time: all run elsewhere within it |
+
+Before any row runs, the observer is shown logs that break each of them, and must complain.
+";
+
+const TABLE: &str = "## Promises
+
+Measured is the time from the fault to the start of each replacement's process: p50 / p99 / greatest, in seconds, and of how
+many instances. The presence TTL is 5 s unless the row says otherwise; the machine has two cores, and etcd does not sync its disk.
+
+| # | fault | promise | how it is made | last measured |
+| --- | --- | --- | --- | --- |
+";
+
+const PROTECTION: &str = "## What protects, row by row
+
+\"Seen to fail\" means: that line was taken out in a copy of the tree, and the row failed.
+
+| # | protection |
+| --- | --- |
+";
+
+const OTHERS: &str = "## Rows that are not made by `make faults`
+
+| # | |
+| --- | --- |
+";

@@ -1,0 +1,84 @@
+//! One row of the fault matrix: what breaks, what is promised, and how it is tried.
+
+use std::pin::Pin;
+
+use crate::stage::Stage;
+use crate::support::Failure;
+
+/// A row.
+pub struct Row {
+    /// Its number in the matrix.
+    pub number: u32,
+    /// What breaks.
+    pub fault: &'static str,
+    /// What is promised.
+    pub promise: &'static str,
+    /// How it is tried.
+    pub tried: Tried,
+}
+
+/// How a row is tried.
+pub enum Tried {
+    /// Here, on real processes.
+    Here {
+        /// How the fault is made.
+        injected: &'static str,
+        /// The line of protection without which the row fails, and whether it was seen to.
+        protection: Protection,
+        /// Whether it belongs to the subset that runs with all other tests.
+        short: bool,
+        /// Makes the fault and looks at what comes of it.
+        run: Run,
+    },
+    /// By tests that were there before.
+    Elsewhere {
+        /// Which.
+        tests: &'static str,
+    },
+    /// Not at all.
+    Not {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// A line of protection.
+pub enum Protection {
+    /// Taken out in a copy of the tree; the row then failed so.
+    Seen {
+        /// What was taken out.
+        without: &'static str,
+        /// What the row said.
+        said: &'static str,
+    },
+    /// Nobody has tried yet.
+    NotYet {
+        /// What it is.
+        line: &'static str,
+    },
+}
+
+/// The run of a row.
+pub type Run = for<'a> fn(&'a mut Stage) -> Running<'a>;
+
+/// A row that runs.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Figures, Failure>> + Send + 'a>>;
+
+/// What a row has measured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures {
+    /// From the fault to the start of each replacement, in seconds.
+    pub away: Vec<f64>,
+    /// What else is worth telling.
+    pub note: String,
+}
+
+impl Figures {
+    /// Nothing measured, something to tell.
+    pub fn note(note: impl Into<String>) -> Figures {
+        Figures {
+            away: Vec::new(),
+            note: note.into(),
+        }
+    }
+}

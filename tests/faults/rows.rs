@@ -1,0 +1,27 @@
+//! The rows, by kind of fault.
+
+mod api;
+mod leaders;
+mod mass;
+mod odds;
+mod partitions;
+mod reps;
+mod rest;
+mod store;
+
+use crate::row::Row;
+
+/// All rows, by number.
+pub fn all() -> Vec<Row> {
+    let mut rows = Vec::new();
+    rows.extend(reps::rows());
+    rows.extend(partitions::rows());
+    rows.extend(store::rows());
+    rows.extend(api::rows());
+    rows.extend(leaders::rows());
+    rows.extend(mass::rows());
+    rows.extend(odds::rows());
+    rows.extend(rest::rows());
+    rows.sort_by_key(|row| row.number);
+    rows
+}

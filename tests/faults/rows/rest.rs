@@ -1,0 +1,87 @@
+//! Rows that other tests show, and rows that are not made, each with the reason.
+
+use crate::row::{Row, Tried};
+
+pub fn rows() -> Vec<Row> {
+    let elsewhere = |number, fault, promise, tests| Row {
+        number,
+        fault,
+        promise,
+        tried: Tried::Elsewhere { tests },
+    };
+    let not = |number, fault, promise, reason| Row {
+        number,
+        fault,
+        promise,
+        tried: Tried::Not { reason },
+    };
+    let later = "not written yet";
+    vec![
+        not(
+            8,
+            "the container runtime hangs while the rep is well",
+            "the Cell stays, and gets no new work",
+            later,
+        ),
+        not(
+            23,
+            "the wall clock jumps by an hour",
+            "nothing happens",
+            later,
+        ),
+        not(
+            24,
+            "the clock of a Cell runs 10 % too fast or too slow",
+            "the bound of 1 % of the fence is kept; beyond it nothing is promised",
+            later,
+        ),
+        elsewhere(
+            39,
+            "events are told twice, or in another order",
+            "they are taken once",
+            "src/presence/view/tests.rs; `make histories` (tests/histories/watches.rs)",
+        ),
+        elsewhere(
+            42,
+            "CRDs are older or newer than the programs",
+            "unknown fields are kept; a program that needs more says so and does not start",
+            "tests/system/old_cluster.rs",
+        ),
+        elsewhere(
+            43,
+            "an object in the store can't be read",
+            "it alone is skipped, with the reason in the log",
+            "tests/system/input.rs, tests/e2e/input.rs",
+        ),
+        elsewhere(
+            44,
+            "objects that are too large",
+            "they are refused with the field's name",
+            "tests/system/api.rs, tests/rules/generated.rs",
+        ),
+        elsewhere(
+            45,
+            "a tenant writes records that are not his",
+            "he may not",
+            "tests/chart/rights.rs",
+        ),
+        elsewhere(
+            46,
+            "a rep uses its rights on what is another's",
+            "it may not",
+            "tests/chart/hostile_rep.rs, tests/presence/etcd/roles.rs",
+        ),
+        elsewhere(
+            48,
+            "certificates are renewed while the programs run",
+            "the lease lasts",
+            "tests/presence/etcd/rotation.rs",
+        ),
+        not(
+            49,
+            "names can't be looked up",
+            "connections that are there go on",
+            "the local cluster has addresses only: a name server would have to be faked below every program",
+        ),
+    ]
+}

@@ -1,0 +1,363 @@
+//! The presence store itself: killed, frozen, emptied, compacted, full.
+
+use std::time::Duration;
+
+use diego_operator::api::CellState;
+use diego_operator::presence::etcd::{PREFIX, key};
+use etcd_client::{AlarmAction, AlarmType, Client, GetOptions};
+
+use super::reps::no_loss;
+use crate::network::{Network, Way};
+use crate::row::{Figures, Protection, Row, Tried};
+use crate::stage::{RECOVERY, Setup, Stage, THREE};
+use crate::support::{Failure, eventually, site::START};
+
+pub fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            number: 15,
+            fault: "etcd's leader is killed, and a Cell with it",
+            promise: "no Cell is taken for lost but the dead one, whose work runs elsewhere at most 13.5 s and its start later",
+            tried: Tried::Here {
+                injected: "three members; SIGKILL of the leader and of a Cell",
+                protection: Protection::NotYet {
+                    line: "after a renewal without an answer another member is asked (taken out, this row still passed; row 17 fails then)",
+                },
+                short: false,
+                run: |stage| Box::pin(leader_killed(stage)),
+            },
+        },
+        Row {
+            number: 16,
+            fault: "etcd's leader is frozen",
+            promise: "no Cell is taken for lost",
+            tried: Tried::Here {
+                injected: "three members; SIGSTOP of the leader, SIGCONT 3 s later",
+                protection: Protection::NotYet {
+                    line: "after a renewal without an answer another member is asked (taken out, this row still passed; row 17 fails then)",
+                },
+                short: false,
+                run: |stage| Box::pin(leader_frozen(stage)),
+            },
+        },
+        Row {
+            number: 17,
+            fault: "an etcd follower is frozen, with reps and the controller connected to it",
+            promise: "no Cell is taken for lost, and one that dies is recovered as ever",
+            tried: Tried::Here {
+                injected: "three members; SIGSTOP of one follower and then of the other, a Cell killed meanwhile",
+                protection: Protection::Seen {
+                    without: "after a renewal without an answer another member is asked",
+                    said: "the presences of Cells that lived ended, and their instances were moved",
+                },
+                short: false,
+                run: |stage| Box::pin(follower_frozen(stage)),
+            },
+        },
+        Row {
+            number: 18,
+            fault: "the whole presence store is down for longer than the TTL",
+            promise: "nothing is moved, neither meanwhile nor when it is back",
+            tried: Tried::Here {
+                injected: "SIGKILL of etcd, started again 12 s later",
+                protection: Protection::Seen {
+                    without: "an error of the presence store is no answer",
+                    said: "three Cells that lived were taken for lost",
+                },
+                short: false,
+                run: |stage| Box::pin(down(stage)),
+            },
+        },
+        Row {
+            number: 19,
+            fault: "the presence store has lost its data",
+            promise: "nothing is moved; epochs go on where they were, and a Cell that dies later is recovered as ever",
+            tried: Tried::Here {
+                injected: "etcd killed, its data removed, started again; a Cell killed afterwards",
+                protection: Protection::Seen {
+                    without: "what is absent from another store than before says nothing",
+                    said: "three Cells that lived were taken for lost",
+                },
+                short: false,
+                run: |stage| Box::pin(emptied(stage)),
+            },
+        },
+        Row {
+            number: 20,
+            fault: "the store's history is compacted while the controller can't hear it",
+            promise: "the loss that no watch can tell of any more is found by the list that follows",
+            tried: Tried::Here {
+                injected: "a proxy cut before the controller, a Cell killed, etcd compacted, the proxy mended; no resync",
+                protection: Protection::Seen {
+                    without: "the list after a broken watch is compared with what was known",
+                    said: "nothing ran elsewhere within 60 s",
+                },
+                short: false,
+                run: |stage| Box::pin(compacted(stage)),
+            },
+        },
+        Row {
+            number: 21,
+            fault: "the presence store is full",
+            promise: "registered Cells stay, dead ones are recovered, and a new one is told why it can't register until there is room",
+            tried: Tried::Here {
+                injected: "etcd's alarm NOSPACE",
+                protection: Protection::NotYet {
+                    line: "a renewal writes nothing (a renewal that also puts a key still passed)",
+                },
+                short: false,
+                run: |stage| Box::pin(full(stage)),
+            },
+        },
+        Row {
+            number: 22,
+            fault: "all members of the store are defragmented at once",
+            promise: "nothing happens",
+            tried: Tried::Here {
+                injected: "three members; defragmentation of all of them, five times",
+                protection: Protection::NotYet {
+                    line: "several renewals fit into a TTL (one per 0.9 TTL instead of a third of it: the row still passed)",
+                },
+                short: false,
+                run: |stage| Box::pin(defragmented(stage)),
+            },
+        },
+    ]
+}
+
+fn setup<'a>() -> Setup<'a> {
+    Setup {
+        cells: &THREE,
+        instances: 9,
+        tasks: 3,
+        ..Setup::default()
+    }
+}
+
+async fn leader(stage: &Stage) -> Result<usize, Failure> {
+    for (n, endpoint) in stage.site.etcd.endpoints().into_iter().enumerate() {
+        let status = Client::connect([endpoint], None).await?.status().await?;
+        if status.header().map(|header| header.member_id()) == Some(status.leader()) {
+            return Ok(n);
+        }
+    }
+    Err("no member leads".into())
+}
+
+async fn leader_killed(stage: &mut Stage) -> Result<Figures, Failure> {
+    stage.fresh_with(3).await?;
+    let before = stage.set(setup()).await?;
+    let leader = leader(stage).await?;
+    let since = stage.fault();
+    stage.site.etcd.member(leader).kill();
+    stage.site.kill_cell(&stage.cell("b")).await;
+    let within = RECOVERY + Duration::from_secs(8);
+    let away = stage.recovered(&before, &["b"], since, within).await?;
+    stage.tasks_failed(1, 2).await?;
+    stage.fault();
+    stage.site.etcd.restart_member(leader).await?;
+    Ok(Figures {
+        away,
+        note: String::new(),
+    })
+}
+
+async fn leader_frozen(stage: &mut Stage) -> Result<Figures, Failure> {
+    stage.fresh_with(3).await?;
+    let before = stage.set(setup()).await?;
+    let leader = leader(stage).await?;
+    stage.fault();
+    stage.site.etcd.member(leader).pause();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stage.site.etcd.member(leader).resume();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    no_loss(stage).await?;
+    stage.unmoved(&before).await?;
+    let note = "a leader that is frozen for longer than the TTL may, when it goes on, end leases that were renewed meanwhile: that is a loss like any other";
+    Ok(Figures::note(note))
+}
+
+async fn follower_frozen(stage: &mut Stage) -> Result<Figures, Failure> {
+    stage.fresh_with(3).await?;
+    let before = stage.set(setup()).await?;
+    let leader = leader(stage).await?;
+    let followers: Vec<usize> = (0..3).filter(|member| *member != leader).collect();
+    stage.fault();
+    stage.site.etcd.member(followers[0]).pause();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    no_loss(stage).await?;
+    stage.site.etcd.member(followers[0]).resume();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.site.etcd.member(followers[1]).pause();
+    let since = stage.fault();
+    stage.site.kill_cell(&stage.cell("b")).await;
+    let away = stage.recovered(&before, &["b"], since, RECOVERY).await?;
+    stage.tasks_failed(1, 2).await?;
+    stage.site.etcd.member(followers[1]).resume();
+    Ok(Figures {
+        away,
+        note: String::new(),
+    })
+}
+
+async fn down(stage: &mut Stage) -> Result<Figures, Failure> {
+    let setup = Setup {
+        controller: &["--convergence-interval-seconds", "1"],
+        ..setup()
+    };
+    let before = stage.set(setup).await?;
+    stage.fault();
+    stage.site.etcd.member(0).kill();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    stage.site.etcd.restart_member(0).await?;
+    heard(stage).await?;
+    // What is left of any TTL, and passes of the safety net.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    no_loss(stage).await?;
+    stage.unmoved(&before).await?;
+    Ok(Figures::default())
+}
+
+/// Waits until the controller hears the store.
+async fn heard(stage: &Stage) -> Result<(), Failure> {
+    eventually("the controller hears the store", START, || async {
+        let reachable = stage.site.metric("diego_presence_store_reachable").await;
+        (reachable.ok()? == 1.0).then_some(())
+    })
+    .await
+}
+
+/// Waits until so many presences are registered.
+async fn registered(stage: &Stage, count: i64) -> Result<(), Failure> {
+    let client = Client::connect(stage.site.etcd.endpoints(), None).await?;
+    eventually("every rep has registered", START, || {
+        let mut client = client.clone();
+        async move {
+            let options = GetOptions::new().with_prefix().with_count_only();
+            let answer = client.get(PREFIX, Some(options)).await.ok()?;
+            (answer.count() == count).then_some(())
+        }
+    })
+    .await
+}
+
+async fn emptied(stage: &mut Stage) -> Result<Figures, Failure> {
+    // A store with a past, so that the revisions of the emptied one are smaller.
+    let mut client = Client::connect(stage.site.etcd.endpoints(), None).await?;
+    for n in 0..50 {
+        client.put("past", n.to_string(), None).await?;
+    }
+    let setup = Setup {
+        controller: &["--convergence-interval-seconds", "2"],
+        ..setup()
+    };
+    let before = stage.set(setup).await?;
+    stage.fault();
+    stage.site.etcd.wipe().await?;
+    registered(stage, 3).await?;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    no_loss(stage).await?;
+    stage.unmoved(&before).await?;
+    let since = stage.fault();
+    stage.site.kill_cell(&stage.cell("b")).await;
+    let away = stage.recovered(&before, &["b"], since, RECOVERY).await?;
+    stage.tasks_failed(1, 2).await?;
+    Ok(Figures {
+        away,
+        note: String::new(),
+    })
+}
+
+async fn compacted(stage: &mut Stage) -> Result<Figures, Failure> {
+    let endpoint = stage.site.etcd.endpoints().remove(0);
+    let network = Network::to(&endpoint).await?;
+    // So long an interval that the periodic pass has no part in it.
+    let flags = ["--convergence-interval-seconds", "3600"];
+    stage
+        .site
+        .start_controller_at(&network.url("http"), &flags)
+        .await?;
+    let setup = Setup {
+        without_controller: true,
+        ..setup()
+    };
+    let before = stage.set(setup).await?;
+    stage.fault();
+    network.set(Way::Cut);
+    let lost = stage.cell("b");
+    stage.site.kill_cell(&lost).await;
+    let client = Client::connect([endpoint], None).await?;
+    let revision = eventually("the presence is gone", START, || {
+        let mut client = client.clone();
+        let key = key(&lost);
+        async move {
+            let answer = client.get(key, None).await.ok()?;
+            let revision = answer.header().map_or(0, |header| header.revision());
+            (answer.count() == 0).then_some(revision)
+        }
+    })
+    .await?;
+    client.clone().compact(revision, None).await?;
+    let since = stage.fault();
+    network.set(Way::Open);
+    stage.moved(&before, &["b"], since).await?;
+    stage.tasks_failed(1, 2).await?;
+    let resyncs = "diego_cell_presence_expired_total{source=\"resync\"}";
+    if stage.site.metric(resyncs).await? != 0.0 {
+        return Err("the periodic pass found it".into());
+    }
+    Ok(Figures::default())
+}
+
+async fn full(stage: &mut Stage) -> Result<Figures, Failure> {
+    let before = stage.set(setup()).await?;
+    let mut client = Client::connect(stage.site.etcd.endpoints(), None).await?;
+    stage.fault();
+    client
+        .alarm(AlarmAction::Activate, AlarmType::Nospace, None)
+        .await?;
+    let refused = client.put("anything", "at all", None).await;
+    if refused.is_ok() {
+        return Err("the store took a write: the row shows nothing".into());
+    }
+    let fourth = stage.cell("d");
+    let late = stage.site.start_extra_rep(&fourth, &fourth, &[])?;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    no_loss(stage).await?;
+    let since = stage.fault();
+    stage.site.kill_cell(&stage.cell("b")).await;
+    let away = stage.recovered(&before, &["b"], since, RECOVERY).await?;
+    stage.tasks_failed(1, 2).await?;
+    let said = std::fs::read_to_string(late.log())?;
+    if !said.contains("does not register") || !said.contains("space") {
+        return Err(format!("the new rep does not say why it is not there: {said}").into());
+    }
+    stage.fault();
+    client
+        .alarm(AlarmAction::Deactivate, AlarmType::Nospace, None)
+        .await?;
+    stage.site.cell_state(&fourth, CellState::Present).await?;
+    Ok(Figures {
+        away,
+        note: String::new(),
+    })
+}
+
+async fn defragmented(stage: &mut Stage) -> Result<Figures, Failure> {
+    stage.fresh_with(3).await?;
+    let before = stage.set(setup()).await?;
+    stage.fault();
+    for _ in 0..5 {
+        let members = stage.site.etcd.endpoints().into_iter();
+        let all = members.map(|endpoint| async move {
+            let mut client = Client::connect([endpoint], None).await?;
+            client.defragment().await?;
+            Ok::<_, Failure>(())
+        });
+        futures::future::try_join_all(all).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    no_loss(stage).await?;
+    stage.unmoved(&before).await?;
+    Ok(Figures::default())
+}

@@ -1,0 +1,412 @@
+//! Where the rows play: one API server for all, and for each row a presence store, controllers, Cells and an observer of
+//! its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use diego_operator::api::{ActualLRP, ActualLRPState, CellState, MissingCellPolicy, TaskState};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::{Resource, ResourceExt};
+use local_cluster::{Etcd, EtcdOptions, Options};
+use serde_json::json;
+
+use crate::observer::Observer;
+use crate::observer::facts::{Fact, Nanos, SECOND, now};
+use crate::support::{Failure, eventually, objects, site::START, site::Site};
+
+/// The process that nearly every row runs.
+pub const WEB: &str = "web";
+
+/// From the death of a Cell to the start of the last replacement: TTL 5 s, etcd's tick and one commit 0.6 s, and what two
+/// cores need that other programs use as well.
+pub const RECOVERY: Duration = Duration::from_millis(5_600 + 5_000);
+
+/// L1: a resync of 30 s, a TTL of 5 s, and the time that a start takes on busy cores.
+const REST: Duration = Duration::from_secs(30 + 5 + 20);
+
+/// What a row begins with.
+#[derive(Default)]
+pub struct Setup<'a> {
+    /// Flags of the controller.
+    pub controller: &'a [&'a str],
+    /// No controller is started: the row starts its own.
+    pub without_controller: bool,
+    /// Flags of each rep.
+    pub rep: &'a [&'a str],
+    /// Cells and their zones.
+    pub cells: &'a [(&'a str, &'a str)],
+    /// Instances of [`WEB`].
+    pub instances: i32,
+    /// Tasks that run until somebody ends them.
+    pub tasks: usize,
+    /// Whether [`WEB`] has the policy `Strict`.
+    pub strict: bool,
+    /// Where the reps find the presence store, if not where it is.
+    pub store: Option<&'a str>,
+}
+
+/// Three Cells in as many zones.
+pub const THREE: [(&str, &str); 3] = [("a", "z1"), ("b", "z2"), ("c", "z3")];
+
+/// Everything a row has.
+pub struct Stage {
+    // Dropped before the servers that it watches.
+    observer: Option<Observer>,
+    /// The installation.
+    pub site: Site,
+    round: u32,
+    wanted: BTreeMap<String, i32>,
+    strict: BTreeSet<String>,
+    /// Tasks that must stay Pending.
+    pub waiting: BTreeSet<String>,
+}
+
+impl Stage {
+    /// An API server with our CRDs.
+    pub async fn open() -> Result<Stage, Failure> {
+        Ok(Stage {
+            observer: None,
+            site: Site::start_with(Options::default()).await?,
+            round: 0,
+            wanted: BTreeMap::new(),
+            strict: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+        })
+    }
+
+    /// Nothing is left of what was before, and somebody watches.
+    pub async fn fresh(&mut self) -> Result<(), Failure> {
+        self.fresh_with(1).await
+    }
+
+    /// The same with so many members of the presence store.
+    pub async fn fresh_with(&mut self, members: usize) -> Result<(), Failure> {
+        self.observer = None;
+        self.site.kill_controller().await;
+        for (name, _) in self.site.rep_pids() {
+            self.site.kill_cell(&name).await;
+        }
+        let client = &self.site.client;
+        remove(self.site.desired()).await?;
+        remove(self.site.actual()).await?;
+        remove(self.site.tasks()).await?;
+        remove(self.site.cells()).await?;
+        remove(Api::<Lease>::namespaced(client.clone(), "default")).await?;
+        self.wanted.clear();
+        self.strict.clear();
+        self.waiting.clear();
+        self.round += 1;
+        self.site.etcd = Etcd::start(EtcdOptions {
+            members,
+            ..EtcdOptions::default()
+        })
+        .await?;
+        let path = self.site.dir().join(format!("runs-{}.txt", self.round));
+        let endpoints = self.site.etcd.endpoints();
+        self.observer = Some(Observer::start(self.site.client.clone(), endpoints, &path)?);
+        Ok(())
+    }
+
+    /// Who watches.
+    pub fn observer(&self) -> &Observer {
+        self.observer.as_ref().expect("the row has begun")
+    }
+
+    /// The full name of a Cell: no work directory and no ledger is ever used by two rounds.
+    pub fn cell(&self, name: &str) -> String {
+        format!("{name}-{}", self.round)
+    }
+
+    /// Starts a rep and waits until its Cell is Present.
+    pub async fn start_rep(
+        &mut self,
+        cell: &str,
+        zone: &str,
+        extra: &[&str],
+    ) -> Result<(), Failure> {
+        let name = self.cell(cell);
+        self.site.start_rep(&name, zone, extra).await
+    }
+
+    /// Starts all, and waits until all of it runs.
+    pub async fn set(&mut self, setup: Setup<'_>) -> Result<Vec<ActualLRP>, Failure> {
+        if !setup.without_controller {
+            self.site.start_controller(setup.controller).await?;
+        }
+        let store = setup.store.map(str::to_owned);
+        let store = store.unwrap_or_else(|| self.site.etcd.endpoints().join(","));
+        for (cell, zone) in setup.cells {
+            let name = self.cell(cell);
+            self.site
+                .spawn_rep_at(&store, &name, zone, setup.rep)
+                .await?;
+            self.site.cell_state(&name, CellState::Present).await?;
+        }
+        self.desire(WEB, setup.instances, setup.strict).await?;
+        for n in 0..setup.tasks {
+            self.run_task(&format!("job-{n}")).await?;
+        }
+        let before = self.running(|_| true).await?;
+        self.tasks_run(setup.tasks).await?;
+        // The record says Running a moment after the process began, and the observer hears of that a moment later.
+        let all = setup.instances as usize + setup.tasks;
+        eventually("the observer sees all of it", START, || async {
+            (self.observer().living().len() == all).then_some(())
+        })
+        .await?;
+        Ok(before)
+    }
+
+    /// Desires a process of instances that write what becomes of them.
+    pub async fn desire(
+        &mut self,
+        name: &str,
+        instances: i32,
+        strict: bool,
+    ) -> Result<(), Failure> {
+        let command = self.observer().command()?;
+        let spec = json!({ "containers": [{ "name": "main", "command": command }] });
+        let mut desired = objects::lrp(name, instances, spec);
+        if strict {
+            desired.spec.missing_cell_policy = MissingCellPolicy::Strict;
+            self.strict.insert(name.to_owned());
+        }
+        self.site.desire(&desired).await?;
+        self.wanted.insert(name.to_owned(), instances);
+        Ok(())
+    }
+
+    /// Somebody wants another number of instances, or a process is gone.
+    pub fn want(&mut self, name: &str, instances: Option<i32>) {
+        match instances {
+            Some(instances) => self.wanted.insert(name.to_owned(), instances),
+            None => self.wanted.remove(name),
+        };
+    }
+
+    /// A Task that no Cell may take.
+    pub async fn run_waiting_task(&mut self, name: &str) -> Result<(), Failure> {
+        let mut task = objects::task(name, "exit 1");
+        task.spec.placement_tags = vec!["no-cell-has-this".into()];
+        self.waiting.insert(name.to_owned());
+        self.site.run_task(&task).await
+    }
+
+    /// Runs a Task until somebody ends it.
+    pub async fn run_task(&self, name: &str) -> Result<(), Failure> {
+        let command = self.observer().command()?;
+        let mut task = objects::task(name, "");
+        let spec = json!({ "containers": [{ "name": "main", "command": command }] });
+        task.spec.template = serde_json::from_value(json!({ "spec": spec }))?;
+        self.site.run_task(&task).await
+    }
+
+    async fn tasks_run(&self, count: usize) -> Result<(), Failure> {
+        eventually("every Task runs", START, || async {
+            let tasks = self.site.tasks().list(&ListParams::default()).await.ok()?;
+            let running = tasks.items.iter().filter(|task| {
+                let status = task.status.as_ref();
+                status.is_some_and(|status| status.state == TaskState::Running)
+            });
+            (running.count() == count).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until all of [`WEB`] runs, on Cells that `allowed` accepts.
+    pub async fn running(&self, allowed: impl Fn(&str) -> bool) -> Result<Vec<ActualLRP>, Failure> {
+        let count = self.wanted.get(WEB).copied().unwrap_or_default();
+        self.site.running(WEB, count as usize, allowed).await
+    }
+
+    /// Something is done to the installation now.
+    pub fn fault(&self) -> Nanos {
+        self.observer().stimulus();
+        now()
+    }
+
+    /// Waits until all of [`WEB`] runs on other Cells than these, looks that nothing but what they ran was moved, and
+    /// that once. Returns when each replacement began, in seconds after `since`.
+    pub async fn moved(
+        &self,
+        before: &[ActualLRP],
+        lost: &[&str],
+        since: Nanos,
+    ) -> Result<Vec<f64>, Failure> {
+        let lost: BTreeSet<String> = lost.iter().map(|cell| self.cell(cell)).collect();
+        let after = self.running(|cell| !lost.contains(cell)).await?;
+        let mut away = Vec::new();
+        for (now, before) in after.iter().zip(before) {
+            let name = now.name_any();
+            let now = now.status.clone().unwrap_or_default();
+            let before = before.status.clone().unwrap_or_default();
+            let was_lost = before.cell_name.is_some_and(|cell| lost.contains(&cell));
+            if was_lost != (now.instance_guid != before.instance_guid) {
+                let what = if was_lost {
+                    "was not moved"
+                } else {
+                    "was moved"
+                };
+                return Err(format!("{name} {what}: {now:?}").into());
+            }
+            if was_lost {
+                away.push(
+                    self.began(&now.instance_guid.unwrap_or_default(), since)
+                        .await?,
+                );
+            }
+        }
+        Ok(away)
+    }
+
+    /// The same, and it must have been as quick as promised.
+    pub async fn recovered(
+        &self,
+        before: &[ActualLRP],
+        lost: &[&str],
+        since: Nanos,
+        within: Duration,
+    ) -> Result<Vec<f64>, Failure> {
+        let away = self.moved(before, lost, since).await?;
+        if away.is_empty() {
+            return Err("nothing ran on the lost Cell: the row shows nothing".into());
+        }
+        let longest = away.iter().copied().fold(0.0, f64::max);
+        self.observer().log.add(Fact::Recovered {
+            took: (longest * SECOND as f64) as Nanos,
+            within: within.as_nanos() as Nanos,
+        });
+        Ok(away)
+    }
+
+    /// Looks that no instance of [`WEB`] is another than before, or elsewhere.
+    pub async fn unmoved(&self, before: &[ActualLRP]) -> Result<(), Failure> {
+        self.moved(before, &[], now()).await.map(drop)
+    }
+
+    /// When a run began, in seconds after `since`.
+    async fn began(&self, guid: &str, since: Nanos) -> Result<f64, Failure> {
+        let began = eventually("its process has told of its start", START, || async {
+            let runs = self.observer().runs();
+            let found = runs.into_iter().find(|(_, run, _)| run.guid == guid);
+            found.map(|(at, ..)| at)
+        })
+        .await?;
+        Ok((began as f64 - since as f64) / SECOND as f64)
+    }
+
+    /// Waits until so many Tasks have failed because their Cell was lost, and the others still run.
+    pub async fn tasks_failed(&self, count: usize, running: usize) -> Result<(), Failure> {
+        let what = format!("{count} Tasks have failed, {running} run");
+        eventually(&what, START, || async {
+            let tasks = self.site.tasks().list(&ListParams::default()).await.ok()?;
+            let is = |state: TaskState| {
+                let tasks = tasks.items.iter();
+                let these = tasks.filter(|task| {
+                    let status = task.status.clone().unwrap_or_default();
+                    status.state == state
+                        && (state == TaskState::Running || status.failed == Some(true))
+                });
+                these.count()
+            };
+            (is(TaskState::Completed) == count && is(TaskState::Running) == running).then_some(())
+        })
+        .await
+    }
+
+    /// How many of [`WEB`] a Cell runs.
+    pub fn on(&self, lrps: &[ActualLRP], cell: &str) -> usize {
+        let cell = self.cell(cell);
+        let here = lrps.iter().filter_map(|lrp| lrp.status.as_ref());
+        here.filter(|status| status.cell_name.as_deref() == Some(&cell))
+            .count()
+    }
+
+    /// Gives everything the time it needs, and says what was not kept since the row, or the round, began.
+    pub async fn conclude(&self) -> Result<(), Failure> {
+        let log = &self.observer().log;
+        let mut last = None;
+        let rest = eventually("all is as desired", REST, || async {
+            match self.difference().await {
+                Ok(None) => Some(()),
+                Ok(Some(difference)) => None.inspect(|()| drop(difference)),
+                Err(_) => None,
+            }
+        })
+        .await;
+        if rest.is_err() {
+            last = match self.difference().await {
+                Ok(difference) => difference,
+                Err(failure) => Some(failure.to_string()),
+            };
+        }
+        log.add(Fact::Rest { difference: last });
+        let found = self.observer().violations(&self.strict);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        Err(format!("not kept:\n{}", lines.join("\n")).into())
+    }
+
+    /// What is not as it should be once everything has come to rest.
+    async fn difference(&self) -> Result<Option<String>, Failure> {
+        let mut guids: BTreeSet<String> = BTreeSet::new();
+        for (process, instances) in &self.wanted {
+            let records = self.site.instances(process).await?;
+            let indices: Vec<i32> = records.iter().map(|record| record.spec.index).collect();
+            if indices != (0..*instances).collect::<Vec<_>>() {
+                return Ok(Some(format!(
+                    "{process} has the indices {indices:?} of {instances}"
+                )));
+            }
+            for record in records {
+                let status = record.status.clone().unwrap_or_default();
+                let alone = status.suspect.is_none() && status.evacuating.is_none();
+                if status.state != ActualLRPState::Running || !alone {
+                    return Ok(Some(format!("{} is {status:?}", record.name_any())));
+                }
+                guids.extend(status.instance_guid);
+            }
+        }
+        for task in self.site.tasks().list(&ListParams::default()).await?.items {
+            let status = task.status.clone().unwrap_or_default();
+            let waits = self.waiting.contains(&task.name_any());
+            match status.state {
+                TaskState::Pending if waits => {}
+                TaskState::Pending => return Ok(Some(format!("{} is Pending", task.name_any()))),
+                _ if waits => return Ok(Some(format!("{} is {status:?}", task.name_any()))),
+                TaskState::Running => guids.extend(status.instance_guid),
+                TaskState::Completed | TaskState::Resolving => {}
+            }
+        }
+        let living = self.observer().living();
+        let running: BTreeSet<String> = living.iter().map(|run| run.guid.clone()).collect();
+        if running == guids {
+            return Ok(None);
+        }
+        let strangers: Vec<_> = living
+            .iter()
+            .filter(|run| !guids.contains(&run.guid))
+            .collect();
+        let lost: Vec<&String> = guids.difference(&running).collect();
+        Ok(Some(format!(
+            "processes without a record: {strangers:?}; records without a process: {lost:?}"
+        )))
+    }
+}
+
+/// Deletes all of a kind and waits until none is left.
+async fn remove<K>(api: Api<K>) -> Result<(), Failure>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let (delete, list) = (DeleteParams::default(), ListParams::default());
+    api.delete_collection(&delete, &list).await?;
+    eventually("all of the former row is gone", START, || async {
+        let left = api.list(&list).await.ok()?.items;
+        left.is_empty().then_some(())
+    })
+    .await
+}
