@@ -34,7 +34,7 @@ const JITTER: Duration = Duration::from_millis(200);
 pub const MIN_TTL_SECONDS: u32 = 2;
 
 /// How much longer than the store the controller waits before it replaces what a fencer has stopped: for a kill that
-/// took longer than [`KILL_TIME`].
+/// took longer than `KILL_TIME`.
 pub const LOCK_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
 /// A moment on a machine's clock that goes on while it sleeps (CLOCK_BOOTTIME), in nanoseconds since it was started. It
