@@ -9,8 +9,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use diego_operator::api::{CellState, TaskStatus, template::Resources};
+use diego_operator::api::{
+    ActualLRPState, ActualLRPStatus, CellState, ExecutorKind, TaskStatus, template::Resources,
+};
 use diego_operator::converge::demand::Demand;
+use diego_operator::converge::neighbours::{Namespaces, PodNeeds, PodTerm};
+use diego_operator::converge::node::{CellNode, Expression, NodeRecord, Operator};
 use diego_operator::converge::placement::{Ask, Auction, Bidder, Knobs, Room, Work};
 use diego_operator::converge::plan::{Plan, Scope};
 use diego_operator::converge::world::TaskRecord;
@@ -30,6 +34,8 @@ const RUNS: usize = 21;
 const SINGLES: usize = 200;
 
 const MIB: i64 = 1 << 20;
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
 
 fn main() {
     println!(
@@ -72,16 +78,118 @@ fn main() {
             }
         },
     );
+    let lost = one_lost(true);
+    let apart = measure(
+        "world -> plan of a lost Cell's 250 instances, each kept off its own",
+        RUNS,
+        || replaced(&lost),
+    );
+    let lost = one_lost(false);
+    let free = measure("the same without any term", RUNS, || replaced(&lost));
     let many = one_more("world -> plan of one more instance", &mut placed);
     let few = one_more("the same on 10 empty Cells", &mut cells(10));
     println!(
-        "\none placement of the batch: {:.1} us in the auction, {:.1} us in the plan (medians)\nauction / plan: {:.2}; no room / room: {:.2}; one more instance on {CELLS} Cells / on 10: {:.0}",
+        "\none placement of the batch: {:.1} us in the auction, {:.1} us in the plan (medians)\nauction / plan: {:.2}; no room / room: {:.2}; one more instance on {CELLS} Cells / on 10: {:.0}; kept apart / free: {:.1}",
         auction * 1_000.0 / placements() as f64,
         plan * 1_000.0 / placements() as f64,
         auction / plan,
         wait / plan,
         many / few,
+        apart / free,
     );
+}
+
+/// Processes that each have an instance on the lost Cell.
+const LOST: usize = 250;
+
+/// Instances of each of them.
+const OF_EACH: usize = 40;
+
+/// Cells that are nodes, one of them lost; with `apart` the instances of a process must not share a node.
+fn one_lost(apart: bool) -> Sandbox {
+    let mut sandbox = Sandbox::default();
+    let name = |n: usize| format!("cell-{n:04}");
+    let resources = Resources {
+        memory: 64 << 30,
+        disk: 1 << 40,
+        cpu: 64_000,
+    };
+    for n in 0..CELLS {
+        let state = match n {
+            0 => CellState::Missing,
+            _ => CellState::Present,
+        };
+        let mut record = sandbox.cell(&name(n), &format!("z{}", n % ZONES), state, 1, 1);
+        record.capacity = resources;
+        record.executor = ExecutorKind::Pods;
+        record.node = Some(CellNode {
+            name: name(n),
+            ..CellNode::default()
+        });
+        sandbox.world.put_cell(&name(n), record);
+        let node = NodeRecord {
+            labels: [(HOSTNAME.to_owned(), name(n))].into(),
+            ready: true,
+            allocatable: resources,
+            pods: 250,
+            ..NodeRecord::default()
+        };
+        sandbox.world.put_node(&name(n), node);
+    }
+    let nodes = (0..CELLS).map(name).collect();
+    sandbox.world.end_node_list(&nodes);
+    sandbox.world.end_foreign_list(0);
+    for process in 0..LOST {
+        let of = format!("apart-{process:04}");
+        let mut record = sandbox.desired(&of, OF_EACH as i32);
+        record.demand = Ok(Arc::new(alone(&of, apart)));
+        sandbox.world.put_desired(&key(&of), record);
+        for index in 0..OF_EACH {
+            let on = match index {
+                0 => 0,
+                _ => 1 + (process * OF_EACH + index) % (CELLS - 1),
+            };
+            let status = ActualLRPStatus {
+                state: ActualLRPState::Running,
+                cell_name: Some(name(on)),
+                cell_epoch: Some(1),
+                instance_guid: Some(format!("{of}-{index}")),
+                ..ActualLRPStatus::default()
+            };
+            let record = sandbox.lrp(&of, index as i32, status);
+            let key = key(&of).instance(index as i32);
+            sandbox.world.put_lrp(&key, record);
+        }
+    }
+    sandbox
+}
+
+/// One that has no other of its own on its node.
+fn alone(name: &str, apart: bool) -> Demand {
+    let is = Expression {
+        key: "app".into(),
+        operator: Operator::In,
+        values: vec![name.to_owned()],
+    };
+    let term = PodTerm {
+        topology: HOSTNAME.into(),
+        selector: Some(vec![is]),
+        namespaces: Namespaces::Own,
+    };
+    Demand {
+        labels: [("app".to_owned(), name.to_owned())].into(),
+        pods: PodNeeds {
+            near: Vec::new(),
+            apart: if apart { vec![term] } else { Vec::new() },
+        },
+        ..Demand::default()
+    }
+}
+
+/// The plan of a world that has lost a Cell.
+fn replaced(lost: &Sandbox) -> impl FnOnce() + use<> {
+    let mut sandbox = lost.clone();
+    move || assert_eq!(all(&mut sandbox).writes.len(), LOST)
 }
 
 fn placements() -> usize {
@@ -132,6 +240,7 @@ fn bidders(sandbox: &Sandbox) -> impl Iterator<Item = Bidder<'_>> {
         required_tags: &cell.required_tags,
         optional_tags: &cell.optional_tags,
         cordoned: false,
+        rests: false,
         node: None,
         room: Room {
             capacity: cell.capacity,

@@ -2,6 +2,8 @@
 //! port of their own.
 
 mod access;
+mod connections;
+mod server;
 mod tls;
 
 use std::net::SocketAddr;
@@ -12,15 +14,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use tls::TlsListener;
+use server::LIMITS;
 
-pub use access::Reviewer;
+pub use access::{Reviewer, bearer};
 pub use tls::{Loaded, TlsError, TlsFiles};
 
 /// OpenMetrics, as Prometheus asks for it by default.
@@ -88,13 +89,8 @@ pub async fn serve_metrics(bound: Bound, metrics: Metrics, stop: CancellationTok
     let app = Router::new()
         .route("/metrics", get(page))
         .with_state(Arc::new(Page { registry, reviewer }));
-    match tls {
-        Some(loaded) => {
-            let listener = TlsListener::start(bound.listener, bound.address, loaded);
-            serve(listener, app, stop).await;
-        }
-        None => serve(bound.listener, app, stop).await,
-    }
+    let certificate = tls.map(Loaded::follow);
+    server::serve(bound.listener, certificate, app, LIMITS, stop).await;
 }
 
 /// Serves `/healthz`, `/livez` and `/readyz` until `stop`. Ready follows `ready`.
@@ -105,18 +101,7 @@ pub async fn serve_probes(bound: Bound, ready: watch::Receiver<bool>, stop: Canc
         .route("/livez", get(alive))
         .route("/readyz", get(readiness))
         .with_state(ready);
-    serve(bound.listener, app, stop).await;
-}
-
-async fn serve<L>(listener: L, app: Router, stop: CancellationToken)
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = server.await {
-        tracing::error!(%error, "a server ended");
-    }
+    server::serve(bound.listener, None, app, LIMITS, stop).await;
 }
 
 async fn readiness(State(ready): State<watch::Receiver<bool>>) -> impl IntoResponse {
@@ -156,7 +141,7 @@ async fn page(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
 
 /// Whether somebody who accepts these would rather have OpenMetrics. Of what is wanted as much, the classic format is
 /// sent: who asks for anything reads that.
-fn prefers_openmetrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
+pub fn prefers_openmetrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
     let (mut openmetrics, mut classic) = (0.0, 0.0);
     for range in accept.flat_map(|accept| accept.split(',')) {
         let mut parts = range.split(';').map(str::trim);

@@ -224,6 +224,7 @@ fn registry() -> Registry {
 struct Servers {
     metrics: http::Bound,
     tls: Option<http::Loaded>,
+    audiences: Vec<String>,
     health: http::Bound,
 }
 
@@ -239,6 +240,7 @@ impl Servers {
         Ok(Servers {
             metrics,
             tls,
+            audiences: args.metrics.metrics_token_audience.clone(),
             health,
         })
     }
@@ -249,6 +251,7 @@ impl Servers {
         MetricsPort {
             bound: self.metrics,
             tls: self.tls,
+            audiences: self.audiences,
         }
     }
 }
@@ -257,6 +260,7 @@ impl Servers {
 struct MetricsPort {
     bound: http::Bound,
     tls: Option<http::Loaded>,
+    audiences: Vec<String>,
 }
 
 impl MetricsPort {
@@ -265,7 +269,7 @@ impl MetricsPort {
         let metrics = http::Metrics {
             registry,
             tls: self.tls,
-            reviewer: reviewer.map(http::Reviewer::new),
+            reviewer: reviewer.map(|client| http::Reviewer::new(client, self.audiences)),
         };
         tokio::spawn(http::serve_metrics(self.bound, metrics, stop.clone()));
     }

@@ -37,6 +37,16 @@ pub struct MetricsArgs {
         help_heading = "Serving"
     )]
     pub metrics_auth: MetricsAuth,
+    /// Whom a scraper's token must be meant for, with --metrics-auth token. One that is meant for nobody else is of no use
+    /// anywhere else. Default: the API server's own audience
+    #[arg(
+        long,
+        env = "DIEGO_METRICS_TOKEN_AUDIENCE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Serving"
+    )]
+    pub metrics_token_audience: Vec<String>,
 }
 
 /// Who may read `/metrics`.
@@ -73,6 +83,19 @@ impl MetricsArgs {
                 "--metrics-auth token: tokens would be sent in plain text; set --metrics-tls-cert and --metrics-tls-key too"
                     .into(),
             );
+        }
+        let audiences = &self.metrics_token_audience;
+        if !audiences.is_empty() && !self.asks() {
+            return Err(format!(
+                "--metrics-token-audience {}: no token is asked for; set --metrics-auth token too",
+                audiences.join(",")
+            ));
+        }
+        if audiences.iter().any(String::is_empty) {
+            return Err(format!(
+                "--metrics-token-audience {}: a name is empty; give the audience of the scraper's token, such as diego-metrics",
+                audiences.join(",")
+            ));
         }
         Ok(())
     }

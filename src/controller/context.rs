@@ -59,6 +59,8 @@ pub struct Heard {
     pub ttl: Duration,
     /// What the store's revisions are counted on from to its epochs.
     pub epoch_base: i64,
+    /// Whether it said that there is a fence, where that could be read.
+    pub fence: Option<bool>,
     /// When its presence was last seen.
     pub at: Instant,
 }
@@ -186,6 +188,7 @@ impl Context {
             phase: presence.phase(),
             ttl: presence.ttl().unwrap_or(DEFAULT_TTL),
             epoch_base: presence.epoch_base(),
+            fence: presence.value.as_ref().map(|value| value.fence),
             at: Instant::now(),
         };
         locked(&self.heard).insert(presence.cell.clone(), heard);

@@ -12,43 +12,29 @@ use kube::api::{Api, Patch};
 use serde_json::json;
 
 use crate::api::{ANNOTATION_CONFIRM_LOSS, Cell, CellState};
-use crate::client::{CallError, bounded};
+use crate::client::bounded;
 use crate::converge::brake::{Brake, Count, OFF, Ruling};
 use crate::converge::cell;
-use crate::converge::world::{CellRecord, Version, World};
+use crate::converge::world::{CellRecord, Version};
 use crate::presence::{PresencePhase, RollCall, StoreError};
 
 use super::context::{Context, locked};
 use super::events::reference;
 use super::execute::params;
+use super::held::{Holds, Why};
 use super::ledger;
 use super::recovery::{Loss, recover};
 
 /// What is held back is looked at this often.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A loss that was let go and not judged since is let go again after this.
-const AGAIN: Duration = Duration::from_secs(2);
-
 /// What is known of presences that are gone, and the losses that are held back.
 #[derive(Default)]
 pub struct Guard {
     brake: Mutex<Brake>,
-    held: Mutex<BTreeMap<String, Held>>,
-    /// When a Cell whose loss was held back last came back.
-    returned: Mutex<Option<Instant>>,
+    held: Mutex<Holds>,
     /// The last roll call and when it began: those who wait for one share the next.
     roll: tokio::sync::Mutex<Option<(Instant, Arc<RollCall>)>>,
-}
-
-struct Held {
-    loss: Loss,
-    /// It is written on the Cell.
-    told: bool,
-    /// It is not held any more: its verdict is on the way.
-    let_go: bool,
-    /// When it was handed over to be looked at again.
-    again: Option<Instant>,
 }
 
 /// What the guard says of a loss that was confirmed by a read.
@@ -61,22 +47,20 @@ pub enum Answer {
     },
     /// The presence is back.
     Back,
-    /// It is held back; without a count it is not certain yet that it has to be.
-    Held(Option<Count>),
+    /// It is held back.
+    Held(Why),
 }
 
 impl Guard {
     /// A Cell's presence is there.
     pub fn heard(&self, cell: &str, phase: PresencePhase) {
         locked(&self.brake).heard(cell, phase == PresencePhase::Released);
-        if locked(&self.held).remove(cell).is_some() {
-            *locked(&self.returned) = Some(Instant::now());
-        }
+        locked(&self.held).returned(cell, Instant::now());
     }
 
-    /// Whether a held loss ended by itself within the last `ttl`: what ended it may end the others, one after the other.
-    fn others_return(&self, ttl: Duration) -> bool {
-        locked(&self.returned).is_some_and(|at| at.elapsed() < ttl)
+    /// Whether a Cell's loss is held back, or only waits.
+    pub fn holds(&self, cell: &str) -> bool {
+        locked(&self.held).contains(cell)
     }
 
     /// A Cell's presence was noticed to be gone.
@@ -96,21 +80,10 @@ impl Guard {
         locked(&self.held).remove(cell);
     }
 
-    fn hold(&self, loss: &Loss) {
-        let mut all = locked(&self.held);
-        let held = all.entry(loss.cell.clone()).or_insert_with(|| Held {
-            loss: loss.clone(),
-            told: false,
-            let_go: false,
-            again: None,
-        });
-        held.let_go = false;
-    }
-
-    fn told(&self, cell: &str) {
-        if let Some(held) = locked(&self.held).get_mut(cell) {
-            held.told = true;
-        }
+    /// A Cell that is gone has no object any more.
+    pub fn deleted(&self, cell: &str) {
+        locked(&self.brake).deleted(cell, Instant::now());
+        locked(&self.held).remove(cell);
     }
 
     /// A roll call that began at `since` or later.
@@ -147,21 +120,23 @@ pub async fn ask(context: &Context, cell: &str, read: Instant) -> Result<Answer,
         (ruling(context, world.cells(), None), confirmed)
     });
     if let (Ruling::Hold(count), false) = (noticed, confirmed) {
-        return Ok(Answer::Held(Some(count)));
+        return Ok(Answer::Held(Why::Many(count)));
     }
     let roll = context.guard.roll_call(context, read).await?;
     if roll.held.contains(cell) {
         return Ok(Answer::Back);
     }
     let called = context.world(|world| ruling(context, world.cells(), Some(&roll)));
+    let now = Instant::now();
+    let held = locked(&context.guard.held);
     Ok(match called {
-        Ruling::Pass if !confirmed && context.guard.others_return(context.ttl(cell)) => {
-            Answer::Held(None)
+        Ruling::Pass | Ruling::Doubt | Ruling::Hold(_) if confirmed => {
+            Answer::Believed { confirmed: true }
         }
-        Ruling::Pass => Answer::Believed { confirmed: false },
-        Ruling::Doubt | Ruling::Hold(_) if confirmed => Answer::Believed { confirmed: true },
-        Ruling::Doubt => Answer::Held(None),
-        Ruling::Hold(count) => Answer::Held(Some(count)),
+        Ruling::Hold(count) => Answer::Held(Why::Many(count)),
+        Ruling::Doubt if !held.is_doubted_enough(cell, now) => Answer::Held(Why::Overdue),
+        Ruling::Pass | Ruling::Doubt if held.waits(cell, now) => Answer::Held(Why::Returning),
+        Ruling::Pass | Ruling::Doubt => Answer::Believed { confirmed: false },
     })
 }
 
@@ -171,41 +146,61 @@ fn ruling(
     roll: Option<&RollCall>,
 ) -> Ruling {
     let brake = locked(&context.guard.brake);
-    brake.ruling(cells, roll, context.mass_loss_threshold, Instant::now())
+    let now = (Instant::now(), Timestamp::now());
+    brake.ruling(cells, roll, context.mass_loss_threshold, now)
 }
 
 /// Keeps a loss until it may be believed. Once it is certain that it has to be held back, that is written on the Cell and
-/// told.
-///
-/// # Errors
-/// When the API server can't be reached or refuses.
-pub async fn hold(
-    context: &Arc<Context>,
-    loss: &Loss,
-    count: Option<Count>,
-) -> Result<(), CallError> {
-    context.guard.hold(loss);
-    refresh(context);
-    let Some(count) = count else {
-        tracing::info!(
-            cell = loss.cell,
-            "the presence is gone, and others are overdue: waiting to see what becomes of these"
-        );
-        return Ok(());
+/// told; if it can't be written, again later.
+pub async fn hold(context: &Arc<Context>, loss: &Loss, why: Why) {
+    let (name, guard) = (&loss.cell, &context.guard);
+    locked(&guard.held).hold(loss, context.ttl(name), why, Instant::now());
+    let zone = context.world(|world| {
+        // Before the next look at all of them: no Task is failed meanwhile.
+        world.hold_losses(context.leading());
+        world.cells().get(name).map(|record| record.zone.clone())
+    });
+    let count = match why {
+        Why::Many(count) => count,
+        Why::Overdue => {
+            return tracing::info!(
+                cell = name,
+                "the presence is gone, and others are overdue: waiting to see what becomes of these"
+            );
+        }
+        Why::Returning => {
+            return tracing::info!(
+                cell = name,
+                "others that were held back with this Cell come back: waiting whether it does too"
+            );
+        }
     };
-    let name = &loss.cell;
+    if let Some(zone) = zone {
+        locked(&guard.brake).held(name, zone);
+    }
     let written = ledger::write(context, &context.slow.client, name, |_, record| {
-        let there = matches!(
-            record.status.state,
-            Some(CellState::Present | CellState::Evacuating)
-        );
-        let news = there && !cell::is_held(&record.status);
+        // It may be back meanwhile.
+        let news = guard.holds(name) && is_there(record) && !cell::is_held(&record.status);
         news.then(|| (cell::held(name, record, count, Timestamp::now()), ()))
     });
-    let written = written.await?;
-    context.guard.told(name);
+    let written = written.await;
+    if !guard.holds(name) {
+        // It came back while that was written: whoever looks at it next takes it off again.
+        context.wake_cell(name);
+    }
+    let written = match written {
+        Ok(written) => written,
+        Err(error) => {
+            return tracing::warn!(
+                cell = name,
+                %error,
+                "the loss is held back, but that could not be written on the Cell; trying again later"
+            );
+        }
+    };
+    locked(&guard.held).told(name);
     let Some((record, ())) = written else {
-        return Ok(());
+        return;
     };
     let Count { lost, population } = count;
     tracing::warn!(
@@ -221,7 +216,6 @@ pub async fn hold(
     context
         .events
         .warning(about, "CellLossHeld", "Recover", note);
-    Ok(())
 }
 
 /// Looks after what is held back, for ever.
@@ -248,8 +242,8 @@ pub fn refresh(context: &Context) -> usize {
     let leads = context.leading() && context.mass_loss_threshold < OFF;
     let count = context.world(|world| {
         let (brake, held) = (locked(&context.guard.brake), locked(&context.guard.held));
-        let is_held = |(name, record): &(&String, &_)| match held.get(*name) {
-            Some(held) => !held.let_go,
+        let is_held = |(name, record): &(&String, &_)| match held.is_let_go(name) {
+            Some(let_go) => !let_go,
             // Another controller held it, and this one has not looked at it yet.
             None => is_held_by_ledger(record) && brake.is_gone(name, record),
         };
@@ -267,11 +261,12 @@ pub fn refresh(context: &Context) -> usize {
 }
 
 fn is_held_by_ledger(record: &CellRecord) -> bool {
-    let there = matches!(
-        record.status.state,
-        Some(CellState::Present | CellState::Evacuating)
-    );
-    there && cell::is_held(&record.status)
+    is_there(record) && cell::is_held(&record.status)
+}
+
+fn is_there(record: &CellRecord) -> bool {
+    let state = record.status.state;
+    matches!(state, Some(CellState::Present | CellState::Evacuating))
 }
 
 /// Lets go what the rule passes by now, and what an operator has confirmed; and has told what is certain by now.
@@ -283,33 +278,22 @@ async fn look(context: &Arc<Context>) {
             Ok(roll) => context.world(|world| ruling(context, world.cells(), Some(&roll))),
             Err(error) => {
                 tracing::debug!(%error, "no roll call");
-                Ruling::Doubt
+                return;
             }
         };
     }
-    for loss in context.world(|world| due(world, &mut locked(&context.guard.held), now)) {
+    let due = context.world(|world| {
+        let confirmed = |cell: &str| {
+            let record = world.cells().get(cell);
+            // Without an object there is nothing to hold back: whoever deleted it knew.
+            record.is_none_or(|record| record.loss_confirmed)
+        };
+        locked(&context.guard.held).due(now, Instant::now(), confirmed)
+    });
+    for loss in due {
         let context = context.clone();
         tokio::spawn(async move { recover(&context, loss).await });
     }
-}
-
-/// The losses that are to be looked at again after `ruling`.
-fn due(world: &World, held: &mut BTreeMap<String, Held>, ruling: Ruling) -> Vec<Loss> {
-    let mut due = Vec::new();
-    for (name, held) in held.iter_mut() {
-        let record = world.cells().get(name);
-        // Without an object there is nothing to hold back: whoever deleted it knew.
-        let confirmed = record.is_none_or(|record| record.loss_confirmed);
-        let let_go = confirmed || ruling == Ruling::Pass;
-        let to_tell = !held.told && matches!(ruling, Ruling::Hold(_));
-        let waits = held.again.is_some_and(|at| at.elapsed() < AGAIN);
-        if (let_go || to_tell) && !waits {
-            held.let_go = let_go;
-            held.again = Some(Instant::now());
-            due.push(held.loss.clone());
-        }
-    }
-    due
 }
 
 /// Tasks of Cells that were lost before were not failed meanwhile.

@@ -14,6 +14,7 @@ mod feed;
 mod forget;
 mod gauges;
 mod guard;
+mod held;
 pub mod leader;
 mod ledger;
 mod load;

@@ -116,10 +116,17 @@ fn enter(world: &mut World, takes: Takes<'_>) -> bool {
         node,
         resources,
         ours,
+        strict,
         kin,
     } = takes;
     match ours {
-        Some((work, guid)) => world.put_own(uid, node, resources, work, guid, kin),
+        Some((work, guid)) => {
+            let lets_in = world.put_own(uid, node, resources, work, guid, kin);
+            if strict {
+                world.mark_strict(uid);
+            }
+            lets_in
+        }
         None => world.put_foreign(uid, node, resources, kin),
     }
 }

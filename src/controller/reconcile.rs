@@ -124,13 +124,18 @@ pub async fn reconcile_cell(object: Arc<Cell>, context: Arc<Context>) -> Result<
         context.wake_taint(&name);
         // Finishes what a recovery, a return or a drain began.
         let scope = Scope::Cell(name.clone());
-        let (tally, _) = converge(&context, &context.slow, &scope, None).await;
+        let (tally, recheck) = converge(&context, &context.slow, &scope, None).await;
         if tally.unfinished > 0 {
             return Err(Error::Unfinished(tally.unfinished));
         }
         if !held {
             forget(&context, &name).await?;
         }
+        // What a lost Cell's work waits for, such as its fence, is due sooner than the interval.
+        let again = match held {
+            true => again,
+            false => again.min(until(recheck, Timestamp::now(), context.interval)),
+        };
         Ok((Action::requeue(again), tally))
     })
     .await
@@ -240,12 +245,13 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) -> Re
 
 /// The key is not there. Returns when to look again.
 async fn absent(context: &Arc<Context>, name: &str) -> Duration {
-    let state = context.world(|world| {
-        world
-            .cells()
-            .get(name)
-            .and_then(|record| record.status.state)
+    let (state, held) = context.world(|world| {
+        let record = world.cells().get(name);
+        let held = record.is_some_and(|record| cell::is_held(&record.status));
+        (record.and_then(|record| record.status.state), held)
     });
+    // What was gone with many others did not leave, though it was about to.
+    let held = held || context.guard.holds(name);
     if !matches!(state, Some(CellState::Present | CellState::Evacuating)) {
         return context.interval;
     }
@@ -260,7 +266,7 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
         return context.ttl(name);
     }
     let may_have_left = heard.is_some_and(|heard| heard.phase == PresencePhase::Draining);
-    if !may_have_left {
+    if held || !may_have_left {
         context.guard.noticed(name, heard.map(|heard| heard.phase));
     }
     if context.watch_is_heard() {
@@ -269,12 +275,7 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
     let noticed = Instant::now();
     let loss = Loss {
         cell: name.to_owned(),
-        phase: heard.and_then(|heard| match heard.phase {
-            phase @ (PresencePhase::Held | PresencePhase::Released) => Some(phase),
-            PresencePhase::Restarting => Some(PresencePhase::Held),
-            // It may have given its presence back since: nobody heard its last words.
-            PresencePhase::Draining => None,
-        }),
+        phase: last_words(heard.map(|heard| heard.phase), held),
         source: Source::Resync,
         noticed,
         noticed_time: Timestamp::now(),
@@ -282,6 +283,17 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
     };
     recover(context, loss).await;
     context.interval
+}
+
+/// What the rep of a Cell that the resync finds gone had last said, from what was heard of it.
+fn last_words(heard: Option<PresencePhase>, held: bool) -> Option<PresencePhase> {
+    match heard {
+        Some(phase @ (PresencePhase::Held | PresencePhase::Released)) => Some(phase),
+        Some(PresencePhase::Restarting) => Some(PresencePhase::Held),
+        Some(PresencePhase::Draining) | None if held => Some(PresencePhase::Held),
+        // It may have given its presence back since: nobody heard its last words.
+        Some(PresencePhase::Draining) | None => None,
+    }
 }
 
 /// A DesiredLRP: its indices, the instances in them, and what it tells about them.
@@ -358,5 +370,25 @@ fn until(recheck: Option<Timestamp>, now: Timestamp, interval: Duration) -> Dura
     match wait < interval + Duration::from_secs(1) {
         true => wait,
         false => interval,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+    use crate::presence::PresencePhase::{Draining, Held, Released, Restarting};
+
+    #[test]
+    fn a_cell_that_is_held_did_not_leave_unless_it_said_so() {
+        for (heard, held, expected) in [
+            (None, false, None),
+            (Some(Draining), false, None),
+            (Some(Restarting), false, Some(Held)),
+            (None, true, Some(Held)),
+            (Some(Draining), true, Some(Held)),
+            (Some(Released), true, Some(Released)),
+        ] {
+            assert_eq!(last_words(heard, held), expected, "{heard:?} {held}");
+        }
     }
 }

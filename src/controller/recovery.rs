@@ -146,9 +146,8 @@ async fn handle(context: &Arc<Context>, loss: Loss) {
     let outcome = verdict(context, &loss).await;
     match &outcome {
         Outcome::Written(_, Verdict::Lost) => context.guard.lost(&cell),
-        Outcome::Written(..) | Outcome::Nothing | Outcome::NoObject { .. } => {
-            context.guard.settled(&cell);
-        }
+        Outcome::Written(..) | Outcome::Nothing => context.guard.settled(&cell),
+        Outcome::NoObject { .. } => context.guard.deleted(&cell),
         Outcome::Held | Outcome::Kept => {}
     }
     match outcome {
@@ -242,6 +241,7 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
                 .map_or(0, |heard| heard.epoch_base),
         ),
         phase: loss.phase,
+        fence: context.last_heard(&loss.cell).and_then(|heard| heard.fence),
     };
     let read = Instant::now();
     let is_loss = context.world(|world| {
@@ -258,9 +258,8 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
             context.wake_cell(&loss.cell);
             return Ok(Outcome::Nothing);
         }
-        Answer::Held(count) => {
-            let held = guard::hold(context, loss, count).await;
-            held.map_err(|error| error.to_string())?;
+        Answer::Held(why) => {
+            guard::hold(context, loss, why).await;
             return Ok(Outcome::Held);
         }
     };
@@ -305,7 +304,7 @@ async fn lost(context: &Arc<Context>, loss: Loss, record: &CellRecord) {
 
     let first = OnceLock::new();
     let scope = Scope::Cell(loss.cell.clone());
-    let (tally, _) = converge(context, &context.fast, &scope, Some(&first)).await;
+    let (tally, recheck) = converge(context, &context.fast, &scope, Some(&first)).await;
     let took = loss.noticed.elapsed();
     let start = first.get().map(|first| first.duration_since(loss.noticed));
     if let Some(start) = start {
@@ -315,7 +314,8 @@ async fn lost(context: &Arc<Context>, loss: Loss, record: &CellRecord) {
             .get_or_create(&source)
             .observe(start.as_secs_f64());
     }
-    if tally.unfinished > 0 {
+    // What waits for a time of its own is planned by the reconcile of the Cell, which comes again for it.
+    if tally.unfinished > 0 || recheck.is_some() {
         context.wake_cell(&loss.cell);
     }
     let recovery = Recovery {

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::api::CellState;
 use crate::presence::RollCall;
 
@@ -103,12 +105,14 @@ pub struct Brake {
     heard: BTreeSet<String>,
     /// Gave their presence back: that is no loss.
     leaving: BTreeSet<String>,
+    /// The zones of those that were held back, and when they were found to have no object any more.
+    held: BTreeMap<String, (String, Option<Instant>)>,
 }
 
 impl Brake {
     /// A Cell's presence is there; `leaving` when its rep is about to give it back.
     pub fn heard(&mut self, cell: &str, leaving: bool) {
-        self.gone.remove(cell);
+        self.settled(cell);
         if !self.heard.contains(cell) {
             self.heard.insert(cell.to_owned());
         }
@@ -129,7 +133,7 @@ impl Brake {
 
     /// A Cell was judged lost.
     pub fn lost(&mut self, cell: &str, now: Instant) {
-        self.gone.remove(cell);
+        self.settled(cell);
         self.heard.remove(cell);
         self.lost
             .retain(|_, at| now.saturating_duration_since(*at) < WINDOW);
@@ -139,6 +143,23 @@ impl Brake {
     /// There is nothing to judge about a Cell.
     pub fn settled(&mut self, cell: &str) {
         self.gone.remove(cell);
+        self.held.remove(cell);
+    }
+
+    /// The loss of a Cell in this zone is held back.
+    pub fn held(&mut self, cell: &str, zone: String) {
+        self.held.insert(cell.to_owned(), (zone, None));
+    }
+
+    /// A Cell that is gone has no object any more. If it was held, it counts as lost: the others are no more to be believed
+    /// than before.
+    pub fn deleted(&mut self, cell: &str, now: Instant) {
+        self.gone.remove(cell);
+        if let Some((_, at)) = self.held.get_mut(cell) {
+            at.get_or_insert(now);
+        }
+        let counts = |at: Instant| now.saturating_duration_since(at) < WINDOW;
+        self.held.retain(|_, (_, at)| at.is_none_or(counts));
     }
 
     /// Whether a Cell's presence was noticed to be gone, or another controller wrote that its loss is held and this one
@@ -147,24 +168,31 @@ impl Brake {
         self.gone.contains(name) || cell::is_held(&record.status) && !self.heard.contains(name)
     }
 
-    /// Rules on all losses there are. A roll call, as fresh as the last of them, knows better than what was noticed so
-    /// far; without one nobody is overdue.
+    /// Rules on all losses there are, at `now` on the monotonic clock and on the wall clock. A roll call, as fresh as the
+    /// last of them, knows better than what was noticed so far; without one nobody is overdue.
     pub fn ruling(
         &self,
         cells: &BTreeMap<String, CellRecord>,
         roll: Option<&RollCall>,
         threshold: u32,
-        now: Instant,
+        now: (Instant, Timestamp),
     ) -> Ruling {
-        let members: Vec<Member<'_>> = (cells.iter())
-            .filter_map(|(name, record)| {
-                Some(Member {
-                    zone: &record.zone,
-                    standing: self.standing(name, record, roll, now)?,
-                })
+        let known = cells.iter().filter_map(|(name, record)| {
+            Some(Member {
+                zone: &record.zone,
+                standing: self.standing(name, record, roll, now)?,
             })
-            .collect();
-        rule(&members, threshold)
+        });
+        let deleted = (self.held.iter()).filter(|(name, _)| !cells.contains_key(*name));
+        let deleted = deleted.filter_map(|(_, (zone, at))| {
+            let standing = match at {
+                None => Standing::Gone,
+                Some(at) if now.0.saturating_duration_since(*at) < WINDOW => Standing::Lost,
+                Some(_) => return None,
+            };
+            Some(Member { zone, standing })
+        });
+        rule(&known.chain(deleted).collect::<Vec<_>>(), threshold)
     }
 
     /// How a Cell stands; `None` for one that was not there to be lost.
@@ -173,11 +201,19 @@ impl Brake {
         name: &str,
         record: &CellRecord,
         roll: Option<&RollCall>,
-        now: Instant,
+        (now, wall): (Instant, Timestamp),
     ) -> Option<Standing> {
         let just_lost = || {
-            let at = self.lost.get(name)?;
-            (now.saturating_duration_since(*at) < WINDOW).then_some(Standing::Lost)
+            let within = match self.lost.get(name) {
+                Some(at) => now.saturating_duration_since(*at) < WINDOW,
+                // Another controller's verdict, by its clock.
+                None => {
+                    let last = record.status.last_recovery.as_ref()?;
+                    let age = wall.duration_since(last.detected_time.as_ref()?.0);
+                    age.unsigned_abs() < WINDOW
+                }
+            };
+            within.then_some(Standing::Lost)
         };
         let draining = match record.status.state {
             None | Some(CellState::Evacuated) => return None,

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::Standing::{Gone, Lost, Overdue, Whole};
 use super::*;
-use crate::api::{CellStatus, ExecutorKind, template::Resources};
+use crate::api::{CellStatus, ExecutorKind, LastRecovery, template::Resources};
 use crate::converge::world::Version;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 /// Zones of Cells, one letter each: `w`hole, `o`verdue, `g`one, `l`ost.
 fn ruled(zones: &[&str], threshold: u32) -> Ruling {
@@ -180,6 +180,11 @@ fn three() -> BTreeMap<String, CellRecord> {
         .collect()
 }
 
+/// On both clocks.
+fn at(now: Instant) -> (Instant, Timestamp) {
+    (now, Timestamp::UNIX_EPOCH)
+}
+
 fn roll(held: &[&str], overdue: &[&str]) -> RollCall {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     RollCall {
@@ -191,9 +196,9 @@ fn roll(held: &[&str], overdue: &[&str]) -> RollCall {
 #[test]
 fn a_loss_counts_until_its_window_is_over() {
     let (mut brake, mut cells, began) = (Brake::default(), three(), Instant::now());
-    let after = |seconds| began + Duration::from_secs(seconds);
+    let after = |seconds| at(began + Duration::from_secs(seconds));
     brake.noticed("a", false);
-    assert_eq!(brake.ruling(&cells, None, 33, began), Ruling::Pass);
+    assert_eq!(brake.ruling(&cells, None, 33, at(began)), Ruling::Pass);
     brake.lost("a", began);
     cells.insert("a".into(), cell("z1", CellState::Missing));
     brake.noticed("b", false);
@@ -209,7 +214,7 @@ fn a_loss_counts_until_its_window_is_over() {
 #[test]
 fn a_roll_call_knows_better_than_what_was_noticed() {
     let (mut brake, cells, now) = (Brake::default(), three(), Instant::now());
-    let ruling = |brake: &Brake, roll: &RollCall| brake.ruling(&cells, Some(roll), 33, now);
+    let ruling = |brake: &Brake, roll: &RollCall| brake.ruling(&cells, Some(roll), 33, at(now));
     brake.noticed("a", false);
     // Nobody told of b and c yet.
     assert_eq!(ruling(&brake, &roll(&[], &[])), hold(3, 3));
@@ -230,7 +235,7 @@ fn who_gave_its_presence_back_is_not_lost() {
     brake.heard("b", true);
     brake.noticed("c", true);
     assert_eq!(
-        brake.ruling(&cells, Some(&roll(&[], &[])), 33, now),
+        brake.ruling(&cells, Some(&roll(&[], &[])), 33, at(now)),
         Ruling::Pass
     );
     // It had begun to leave, and nobody heard its last words.
@@ -238,9 +243,9 @@ fn who_gave_its_presence_back_is_not_lost() {
     cells.insert("b".into(), draining);
     brake.noticed("a", false);
     let seen = roll(&["c"], &[]);
-    assert_eq!(brake.ruling(&cells, Some(&seen), 33, now), Ruling::Pass);
+    assert_eq!(brake.ruling(&cells, Some(&seen), 33, at(now)), Ruling::Pass);
     brake.noticed("b", false);
-    assert_eq!(brake.ruling(&cells, Some(&seen), 33, now), hold(2, 3));
+    assert_eq!(brake.ruling(&cells, Some(&seen), 33, at(now)), hold(2, 3));
 }
 
 #[test]
@@ -259,7 +264,54 @@ fn another_controller_knows_what_is_held_from_the_cells() {
         };
         cells.insert(name.into(), record);
     }
-    assert_eq!(brake.ruling(&cells, None, 33, now), hold(2, 3));
+    assert_eq!(brake.ruling(&cells, None, 33, at(now)), hold(2, 3));
     brake.heard("b", false);
-    assert_eq!(brake.ruling(&cells, None, 33, now), Ruling::Pass);
+    assert_eq!(brake.ruling(&cells, None, 33, at(now)), Ruling::Pass);
+}
+
+#[test]
+fn what_the_former_leader_judged_lost_counts_until_its_window_is_over() {
+    let (mut brake, mut cells, now) = (Brake::default(), three(), Instant::now());
+    let wall = |seconds| Timestamp::from_second(seconds).expect("a time");
+    let mut lost = cell("z1", CellState::Missing);
+    lost.status.last_recovery = Some(LastRecovery {
+        epoch: 7,
+        lost_time: None,
+        detected_time: Some(MicroTime(wall(100))),
+        recovered_time: None,
+        actual_lrps: 0,
+        waiting_actual_lrps: 0,
+        tasks: 0,
+        source: None,
+        confirmed: None,
+    });
+    cells.insert("a".into(), lost);
+    brake.noticed("b", false);
+    let ruling = |seconds| brake.ruling(&cells, None, 33, (now, wall(seconds)));
+    assert_eq!(ruling(109), hold(2, 3));
+    assert_eq!(ruling(110), Ruling::Pass);
+    // The former leader's clock may be ahead, and by hours: then it says nothing.
+    assert_eq!(ruling(99), hold(2, 3));
+    assert_eq!(ruling(1), Ruling::Pass);
+}
+
+#[test]
+fn a_held_cell_whose_object_was_deleted_counts_as_lost() {
+    let (mut brake, mut cells, now) = (Brake::default(), three(), Instant::now());
+    for name in ["a", "b", "c"] {
+        brake.noticed(name, false);
+        brake.held(name, cells[name].zone.clone());
+    }
+    let after = |seconds| at(now + Duration::from_secs(seconds));
+    cells.remove("a");
+    cells.remove("b");
+    // Nobody looked at that yet.
+    assert_eq!(brake.ruling(&cells, None, 33, after(60)), hold(3, 3));
+    brake.deleted("a", now);
+    brake.deleted("b", now);
+    assert_eq!(brake.ruling(&cells, None, 33, after(9)), hold(3, 3));
+    assert_eq!(brake.ruling(&cells, None, 33, after(10)), Ruling::Pass);
+    // One that was not held: nothing to count.
+    brake.deleted("unknown", now);
+    assert_eq!(brake.ruling(&cells, None, 33, after(10)), Ruling::Pass);
 }

@@ -31,6 +31,8 @@ pub enum Observation {
         revision: i64,
         /// What the rep had last said of itself, if that was heard.
         phase: Option<PresencePhase>,
+        /// Whether it had last said that there is a fence, if that was heard.
+        fence: Option<bool>,
     },
 }
 
@@ -116,8 +118,8 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
             (None | Some(CellState::Missing | CellState::Evacuated), _) => Verdict::Unchanged,
             (Some(_), _) if *ledger_epoch != ledger.epoch => Verdict::Unchanged,
             (Some(_), Some(PresencePhase::Released)) => Verdict::Evacuated,
-            // Nobody heard its last words, but it had begun to leave.
-            (Some(CellState::Evacuating), None) => Verdict::Evacuated,
+            // Nobody heard its last words, but it had begun to leave. One that is held was seen to go with many others.
+            (Some(CellState::Evacuating), None) if !is_held(ledger) => Verdict::Evacuated,
             (Some(CellState::Present | CellState::Evacuating), _) => Verdict::Lost,
         },
     }
@@ -167,7 +169,18 @@ pub fn apply(
             }
         }
         // Registrations that nobody told of are gone with it, and so is what was recorded under them.
-        (Observation::Gone { revision, .. }, _) => next.epoch = next.epoch.max(Some(*revision)),
+        (
+            Observation::Gone {
+                revision, fence, ..
+            },
+            _,
+        ) => {
+            next.epoch = next.epoch.max(Some(*revision));
+            // It was taken back, and that is not in the ledger yet.
+            if *fence == Some(false) {
+                next.fenced = None;
+            }
+        }
     }
     next.state = match verdict {
         Verdict::Unchanged => next.state,

@@ -56,6 +56,7 @@ fn gone(ledger_epoch: i64, phase: Option<PresencePhase>) -> Observation {
         ledger_epoch,
         revision: 12,
         phase,
+        fence: None,
     }
 }
 
@@ -190,6 +191,7 @@ fn a_cell_that_flaps_is_held_down_and_one_that_is_lost_once_is_not() {
             ledger_epoch: Some(epoch),
             revision: epoch + 1,
             phase: Some(PresencePhase::Held),
+            fence: None,
         };
         cell.status = apply(&cell, &lost, Verdict::Lost, None, at(second));
         epoch += 2;
@@ -250,4 +252,41 @@ fn a_held_loss_is_told_with_the_remedy_and_is_over_when_the_cell_is_back() {
     assert_eq!(verdict, Verdict::Unchanged);
     cell.status = apply(&cell, &back, verdict, None, at(2));
     assert!(!is_held(&cell.status) && !rests(&cell, at(2)));
+}
+
+#[test]
+fn a_cell_that_drained_when_many_were_gone_is_lost_and_did_not_leave() {
+    let mut draining = ledger(Some(CellState::Evacuating));
+    assert_eq!(judge(&draining, &gone(7, None)), Verdict::Evacuated);
+    let count = Count {
+        lost: 3,
+        population: 3,
+    };
+    draining.status = super::held("a", &draining, count, Timestamp::UNIX_EPOCH);
+    assert_eq!(judge(&draining, &gone(7, None)), Verdict::Lost);
+    let released = gone(7, Some(PresencePhase::Released));
+    assert_eq!(judge(&draining, &released), Verdict::Evacuated);
+}
+
+#[test]
+fn a_fence_that_was_taken_back_is_not_relied_on_although_the_ledger_has_it() {
+    for (heard, fenced) in [
+        (Some(false), None),
+        (Some(true), Some(true)),
+        (None, Some(true)),
+    ] {
+        let mut cell = ledger(Some(CellState::Present));
+        cell.status.fenced = Some(true);
+        let epoch = cell.status.epoch;
+        let seen = Observation::Gone {
+            ledger_epoch: epoch,
+            revision: 12,
+            phase: Some(PresencePhase::Held),
+            fence: heard,
+        };
+        let verdict = judge(&cell, &seen);
+        assert_eq!(verdict, Verdict::Lost);
+        let next = apply(&cell, &seen, verdict, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(next.fenced, fenced, "{heard:?}");
+    }
 }

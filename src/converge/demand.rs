@@ -53,7 +53,8 @@ impl Demand {
         });
         let pods = PodNeeds::read(&pod).unwrap_or_else(|field| {
             unread.push(field);
-            PodNeeds::default()
+            // Wherever a scheduler puts it, the auction keeps others off it.
+            PodNeeds::of_scheduled(&pod)
         });
         Ok(Demand {
             resources,
@@ -168,6 +169,8 @@ mod tests {
             left[field] = value;
             let left = demand(left);
             assert_eq!(left.pods_refusal, None, "{told}");
+            let keeps_off = told.starts_with("spec.affinity.podAntiAffinity");
+            assert_eq!(left.pods.apart.len(), usize::from(keeps_off), "{told}");
             assert_eq!(left.scheduler.as_deref(), Some("default-scheduler"));
         }
     }

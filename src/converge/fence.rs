@@ -136,6 +136,14 @@ pub fn waits_for_stop(cell: &str) -> String {
     format!("{WAITS} on Cell {cell}, which is drained, before it has stopped; goes on by itself")
 }
 
+/// What a replacement waits for when the Pod of an instance does not end.
+pub fn waits_for_pod(cell: &str, pod: &str, node: Option<&str>) -> String {
+    let node = node.unwrap_or(cell);
+    format!(
+        "{WAITS} on Cell {cell} while its Pod {pod} terminates: its kubelet has not told that it ended. Goes on by itself when it has. If the machine is certainly off: kubectl taint node {node} {OUT_OF_SERVICE}=nodeshutdown:NoExecute"
+    )
+}
+
 impl Remains {
     /// What a replacement waits for, and what to do about it.
     pub fn waits(&self, cell: &str) -> String {

@@ -332,5 +332,11 @@ pub fn wants_live_read(container: ContainerState, stops_or_creates: bool) -> boo
     }
 }
 
+/// Whether the record must be read before an instance that must not run twice is started: one that was recorded under
+/// another epoch of its Cell than `epoch` may have been given to somebody else since.
+pub fn reads_before_run(recorded: Option<i64>, epoch: Option<i64>) -> bool {
+    recorded.is_none() || recorded != epoch
+}
+
 #[cfg(test)]
 mod tests;

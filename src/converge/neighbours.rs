@@ -1,7 +1,8 @@
 //! What a Pod asks of the Pods near it: required pod affinity and anti-affinity, by the scheduler's rules.
 //!
 //! Pods that nobody's terms can tell apart are alike: the instances of one process, the Pods of one ReplicaSet. Labels
-//! that each instance has for itself (guid, index, Cell) are known to be there, and their values are not looked at.
+//! that each has for itself (guid, index, Cell; the name that a StatefulSet gives, the Job) are known to be there, and their
+//! values are not looked at.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +10,12 @@ use super::node::{Expression, NodeRecord};
 use super::pods::{LABEL_CELL, LABEL_GUID, LABEL_TASK};
 use crate::api::{LABEL_DESIRED_LRP, LABEL_INDEX};
 
+mod batch;
 mod read;
 #[cfg(test)]
 mod tests;
 
+pub use batch::{Likenesses, Terms};
 pub use read::keeps_off;
 
 /// What a template asks of the Pods near it. Equal needs are the same for all.
@@ -54,7 +57,7 @@ pub enum Namespaces {
 }
 
 /// A Pod as the terms of others see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Likeness<'a> {
     /// Its namespace.
     pub namespace: &'a str,
@@ -65,7 +68,7 @@ pub struct Likeness<'a> {
 }
 
 /// What a Pod of ours runs for, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Of<'a> {
     /// A DesiredLRP.
     Process(&'a str),
@@ -85,17 +88,17 @@ pub struct PodKin {
 }
 
 impl PodKin {
-    /// Of a Pod with these labels; what each instance of ours has for itself is not told apart.
+    /// Of a Pod with these labels; what each has for itself is known to be there, and not told apart.
     pub fn new(namespace: &str, labels: &BTreeMap<String, String>, apart: Vec<PodTerm>) -> Self {
-        let mut labels = labels.clone();
-        if labels.contains_key(LABEL_GUID) {
-            for (_, value) in labels.iter_mut().filter(|(key, _)| is_of_each(key)) {
-                value.clear();
-            }
-        }
+        let ours = labels.contains_key(LABEL_GUID);
+        let is_told = |key: &str| !(is_of_one(key) || ours && is_of_each(key));
+        let told = labels.iter().map(|(key, value)| {
+            let value = if is_told(key) { value } else { "" };
+            (key.clone(), value.to_owned())
+        });
         PodKin {
             namespace: namespace.to_owned(),
-            labels,
+            labels: told.collect(),
             apart,
         }
     }
@@ -119,6 +122,18 @@ pub struct Resident<'a> {
     pub apart: &'a [PodTerm],
     /// Their nodes; of a process also which instance it is.
     pub places: Vec<(Option<i32>, &'a NodeRecord)>,
+}
+
+/// Labels that the controllers of Kubernetes give to one Pod, or to those of one Job: where there are very many Pods, no
+/// two of a StatefulSet would be alike, and no two runs of a CronJob.
+fn is_of_one(key: &str) -> bool {
+    const OF_ONE: [&str; 4] = [
+        "apps.kubernetes.io/pod-index",
+        "controller-uid",
+        "job-name",
+        "statefulset.kubernetes.io/pod-name",
+    ];
+    OF_ONE.contains(&key) || key.starts_with("batch.kubernetes.io/")
 }
 
 /// Labels that each instance has for itself.

@@ -1,6 +1,6 @@
 //! The auction's terms: who bids, what is asked for, and the knobs.
 //!
-//! Filters first: executor, placement tags, cordon, what the template asks of a node, resources. Then, for an LRP, the
+//! Filters first: executor, placement tags, cordon and rest, what the template asks of a node, resources. Then, for an LRP, the
 //! zone with the fewest instances of the same process, then the lowest score: resources used, instances starting,
 //! instances of the same process on the Cell. Ties go to the Cell whose name comes first, so the same batch gives the
 //! same answer. A Cell that gave the work back is chosen only when no other is left. The rules are Diego's (`auction/auctionrunner`); [`Auction`] carries them out.
@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use crate::api::{ExecutorKind, template::Resources};
 
 use super::demand::Demand;
+use super::neighbours::{Likeness, Of};
 use super::node::{self, NodeRecord, Standing};
 use super::world::{Foreign, Key};
 
@@ -67,6 +68,8 @@ pub struct Bidder<'a> {
     pub optional_tags: &'a [String],
     /// It takes no new work; what it runs counts for the spread over zones.
     pub cordoned: bool,
+    /// It takes none for now: it was lost and came back again and again, or its loss is held back.
+    pub rests: bool,
     /// The node that it is, with executor Pods.
     pub node: Option<Ground<'a>>,
     /// What it has and what is taken.
@@ -139,6 +142,15 @@ impl<'a> Ask<'a> {
         };
         (class, Reverse(self.demand.resources.memory), key, index)
     }
+
+    /// Its Pods as the terms of others see them.
+    pub fn likeness(&self) -> Likeness<'a> {
+        let (key, of) = match self.work {
+            Work::Lrp { process, .. } => (process, Of::Process(&process.name)),
+            Work::Task(key) => (key, Of::Task(&key.name)),
+        };
+        self.demand.likeness(&key.namespace, of)
+    }
 }
 
 impl Bidder<'_> {
@@ -176,9 +188,10 @@ impl Bidder<'_> {
         }
     }
 
-    /// It takes no new work, by an operator's wish or because its node takes none.
+    /// It takes no new work, by an operator's wish, for its past, or because its node takes none.
     fn is_closed(&self) -> bool {
         self.cordoned
+            || self.rests
             || match self.executor {
                 ExecutorKind::Process => false,
                 ExecutorKind::Pods => self.node.is_none_or(|node| node.standing != Standing::Open),

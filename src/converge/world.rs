@@ -7,6 +7,7 @@ mod charging;
 mod kin;
 mod nodes;
 mod own_pods;
+mod remains;
 mod planned;
 mod stored;
 mod touched;

@@ -77,6 +77,8 @@ impl fmt::Display for Stopped {
 pub struct Round {
     /// The Pods of which something ran, and that were stopped, or were tried to.
     pub found: Vec<Stopped>,
+    /// The uids of all the Pods of Strict LRPs that the runtime knew.
+    pub met: Vec<String>,
     /// The first thing that went wrong.
     pub trouble: Option<CriError>,
 }
@@ -124,17 +126,34 @@ impl Cri {
         ))
     }
 
-    /// Kills all that runs in Pods of Strict LRPs, all at once, and then takes the Pods down, so that nothing new can start
-    /// in them.
+    /// Kills all that runs in those Pods of Strict LRPs whose uid is `wanted`, all at once, and then takes the Pods down, so
+    /// that nothing new can start in them.
     ///
     /// # Errors
     /// When the runtime does not tell what runs.
-    pub async fn stop_strict(&self) -> Result<Round, CriError> {
-        let sandboxes = self.strict_sandboxes().await?;
+    pub async fn stop_strict(&self, wanted: impl Fn(&str) -> bool) -> Result<Round, CriError> {
+        let all = self.strict_sandboxes().await?;
+        let met: Vec<String> = all.iter().map(|one| stopped(one).uid).collect();
+        let these = all.into_iter().zip(&met);
+        let sandboxes: Vec<_> = these
+            .filter_map(|(sandbox, uid)| wanted(uid).then_some(sandbox))
+            .collect();
         if sandboxes.is_empty() {
-            return Ok(Round::default());
+            return Ok(Round {
+                met,
+                ..Round::default()
+            });
         }
-        let containers = self.running_in(&sandboxes).await?;
+        let containers = match self.running_in(&sandboxes).await {
+            Ok(containers) => containers,
+            Err(error) => {
+                return Ok(Round {
+                    met,
+                    trouble: Some(error),
+                    ..Round::default()
+                });
+            }
+        };
         let killed = join_all(containers.iter().map(|one| {
             let request = m::StopContainerRequest {
                 container_id: one.id.clone(),
@@ -157,6 +176,7 @@ impl Cri {
         };
         Ok(Round {
             found: sandboxes.iter().filter(has_run).map(stopped).collect(),
+            met,
             trouble: results.into_iter().find_map(Result::err),
         })
     }
@@ -249,6 +269,19 @@ fn whole(error: &dyn std::error::Error) -> String {
             false => format!("{words}: {cause}"),
         }
     })
+}
+
+/// Reads bytes as each of the answers that are used, and writes what was read: what a runtime may send is not ours.
+#[doc(hidden)]
+pub fn rewritten(bytes: &[u8]) -> [Option<Vec<u8>>; 3] {
+    fn one<A: prost::Message + Default>(bytes: &[u8]) -> Option<Vec<u8>> {
+        A::decode(bytes).ok().map(|answer| answer.encode_to_vec())
+    }
+    [
+        one::<m::VersionResponse>(bytes),
+        one::<m::ListPodSandboxResponse>(bytes),
+        one::<m::ListContainersResponse>(bytes),
+    ]
 }
 
 fn stopped(sandbox: &m::PodSandbox) -> Stopped {

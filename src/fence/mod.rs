@@ -114,8 +114,15 @@ impl Fencer {
             let until = match order {
                 // Whoever promised that this fencer works has taken that back, or never did.
                 Order::Idle if stop.is_cancelled() => return,
-                Order::Idle => now.after(LOOK),
-                Order::Wait(deadline) => deadline.min(now.after(LOOK)),
+                Order::Idle | Order::Wait(_) => {
+                    if self.watch.stops_any() {
+                        self.stop_all().await;
+                    }
+                    match order {
+                        Order::Wait(deadline) => deadline.min(now.after(LOOK)),
+                        Order::Idle | Order::Fence => now.after(LOOK),
+                    }
+                }
                 Order::Fence => match self.stop_all().await {
                     Some(0) if stop.is_cancelled() => return,
                     Some(0) | None => boottime::now().after(AGAIN),
@@ -137,13 +144,16 @@ impl Fencer {
 
     /// One round; how many there were to stop, `None` when the runtime does not say.
     async fn stop_all(&mut self) -> Option<usize> {
-        let Round { found, trouble } = match self.cri.stop_strict().await {
-            Ok(round) => round,
-            Err(error) => Round {
-                found: Vec::new(),
-                trouble: Some(error),
-            },
-        };
+        let round = self.cri.stop_strict(|uid| self.watch.stops(uid)).await;
+        let Round {
+            found,
+            met,
+            trouble,
+        } = round.unwrap_or_else(|error| Round {
+            trouble: Some(error),
+            ..Round::default()
+        });
+        self.watch.met(met.iter().map(String::as_str));
         for pod in &found {
             tracing::warn!(%pod, "stopped: the deadline of this Cell has passed");
         }
@@ -179,7 +189,7 @@ impl Fencer {
                 "the deadline has passed without a renewal: stopping the Pods of Strict LRPs on this node"
             ),
             Change::MovedOn => {
-                tracing::info!(%file, "the deadline moves on again: nothing more is stopped")
+                tracing::info!(%file, "the deadline moves on again: nothing else is stopped")
             }
             Change::Blind(said) => tracing::warn!(
                 %file, %said,

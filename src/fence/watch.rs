@@ -2,6 +2,10 @@
 //!
 //! What can't be read changes nothing: a deadline that was known counts on, since a rep whose file went away may have died
 //! with it. Only a rep that says so takes a deadline back.
+//!
+//! A Pod that was met while fencing may be replaced by then, so it is stopped whenever it starts something again.
+
+use std::collections::BTreeSet;
 
 use super::stamp::Deadline;
 use crate::converge::fence::BootTime;
@@ -50,6 +54,8 @@ pub struct Watch {
     fencing: bool,
     blind: bool,
     looked: bool,
+    /// The uids of the Pods that were met while fencing.
+    met: BTreeSet<String>,
 }
 
 impl Watch {
@@ -87,6 +93,25 @@ impl Watch {
             (Order::Idle | Order::Wait(_) | Order::Fence, _, _) => None,
         };
         (order, change)
+    }
+}
+
+impl Watch {
+    /// Remembers the Pods that there were while fencing; at any other time nothing.
+    pub fn met<'a>(&mut self, uids: impl IntoIterator<Item = &'a str>) {
+        if self.fencing {
+            self.met.extend(uids.into_iter().map(ToOwned::to_owned));
+        }
+    }
+
+    /// Whether there may be something to stop.
+    pub fn stops_any(&self) -> bool {
+        self.fencing || !self.met.is_empty()
+    }
+
+    /// Whether what this Pod runs is to be stopped.
+    pub fn stops(&self, uid: &str) -> bool {
+        self.fencing || self.met.contains(uid)
     }
 }
 
@@ -161,6 +186,24 @@ mod tests {
         // It was superseded, and holds the Cell again.
         let armed = (Order::Wait(s(64.0)), Some(Change::Armed));
         assert_eq!(watch.look(at(64.0), s(60.0)), armed);
+    }
+
+    #[test]
+    fn what_was_met_while_fencing_is_stopped_for_good() {
+        let mut watch = Watch::default();
+        watch.look(at(4.0), s(0.0));
+        watch.met(["before"]);
+        assert!(!watch.stops_any() && !watch.stops("before"));
+        watch.look(at(4.0), s(4.0));
+        assert!(watch.stops("old") && watch.stops("before"));
+        watch.met(["old"]);
+        let off = Said::Deadline(Deadline::Off);
+        for (said, now) in [(at(20.0), 16.0), (off, 17.0), (nothing(), 18.0)] {
+            watch.look(said, s(now));
+            watch.met(["new"]);
+            assert!(watch.stops_any() && watch.stops("old"));
+            assert!(!watch.stops("new") && !watch.stops("before"));
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ const LONGEST: usize = 16 << 10;
 const AT_ONCE: usize = 4;
 const TURN: Duration = Duration::from_secs(5);
 
+/// So many wait for their turn; who comes then hears at once that it can't be known.
+const WAITING: usize = 32;
+
 /// What the API server says of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -51,15 +54,21 @@ pub struct Reviewer {
     /// Locked only to look or to note; never across a question.
     known: Mutex<Known>,
     slots: Semaphore,
+    waiting: Semaphore,
+    /// Whom a token must be meant for; the API server's own when there is none.
+    audiences: Vec<String>,
 }
 
 impl Reviewer {
-    /// A reviewer that asks with this client, which must be one that may write at any time.
-    pub fn new(client: Client) -> Self {
+    /// A reviewer that asks with this client, which must be one that may write at any time. Tokens must be meant for one of
+    /// the audiences; without any, for the API server.
+    pub fn new(client: Client, audiences: Vec<String>) -> Self {
         Self {
             client,
             known: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING),
+            audiences,
         }
     }
 
@@ -89,9 +98,13 @@ impl Reviewer {
         if let Some(verdict) = self.known().get(token, Instant::now()) {
             return Ok(verdict);
         }
+        let Ok(waiting) = self.waiting.try_acquire() else {
+            return Err(CallError::Timeout);
+        };
         let Ok(Ok(_slot)) = tokio::time::timeout(TURN, self.slots.acquire()).await else {
             return Err(CallError::Timeout);
         };
+        drop(waiting);
         // The one before may have asked the same.
         if let Some(verdict) = self.known().get(token, Instant::now()) {
             return Ok(verdict);
@@ -109,7 +122,7 @@ impl Reviewer {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: token.to_owned(),
-                ..TokenReviewSpec::default()
+                audiences: (!self.audiences.is_empty()).then(|| self.audiences.clone()),
             },
             ..TokenReview::default()
         };
@@ -117,6 +130,9 @@ impl Reviewer {
         let post = PostParams::default();
         let status = bounded(api.create(&post, &review)).await?.status;
         let status = status.unwrap_or_default();
+        if !is_meant(&self.audiences, status.audiences.as_deref()) {
+            return Ok(Verdict::Unknown);
+        }
         let (Some(true), Some(user)) = (status.authenticated, status.user) else {
             return Ok(Verdict::Unknown);
         };
@@ -130,6 +146,16 @@ impl Reviewer {
             Verdict::Forbidden
         })
     }
+}
+
+/// Whether a token is for one of the audiences that were asked for. An authenticator that knows of none answers none, and
+/// takes tokens for anybody.
+fn is_meant(wanted: &[String], found: Option<&[String]>) -> bool {
+    wanted.is_empty()
+        || found
+            .unwrap_or_default()
+            .iter()
+            .any(|one| wanted.contains(one))
 }
 
 /// Whether this user may get `/metrics`.
@@ -157,7 +183,7 @@ fn question(user: UserInfo) -> SubjectAccessReview {
 }
 
 /// The token of the header Authorization.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
@@ -211,6 +237,19 @@ mod tests {
         let long = format!("Bearer {}", "x".repeat(LONGEST + 1));
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, long.parse().unwrap())]);
         assert_eq!(bearer(&headers), None);
+    }
+
+    #[test]
+    fn a_token_is_meant_for_an_audience_that_was_asked_for() {
+        let of =
+            |names: &[&str]| -> Vec<String> { names.iter().map(|&name| name.into()).collect() };
+        assert!(is_meant(&[], None) && is_meant(&[], Some(&of(&["api"]))));
+        assert!(is_meant(&of(&["diego"]), Some(&of(&["api", "diego"]))));
+        assert!(!is_meant(&of(&["diego"]), Some(&of(&["api"]))));
+        assert!(
+            !is_meant(&of(&["diego"]), None),
+            "an authenticator that knows no audiences"
+        );
     }
 
     #[test]

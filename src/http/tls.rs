@@ -1,25 +1,15 @@
-//! TLS for `/metrics`: handshakes that hold up nobody, and certificate files that may be renewed while it serves.
+//! TLS for `/metrics`: certificate files that may be renewed while it serves.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
-use tokio_rustls::server::TlsStream;
-use tokio_util::task::AbortOnDropHandle;
 
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-
-/// Handshakes under way at once; who comes then is turned away. Scrapers are few.
-const HANDSHAKES: usize = 32;
+use super::server::Certificate;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -97,6 +87,23 @@ impl TlsFiles {
 }
 
 impl Loaded {
+    /// What to serve with from now on; the files are looked at for as long as somebody has it.
+    pub(super) fn follow(mut self) -> Certificate {
+        let (tell, certificate) = watch::channel(self.config.clone());
+        tokio::spawn(async move {
+            let mut refused = None;
+            while tokio::time::timeout(LOOK, tell.closed()).await.is_err() {
+                self.refresh(&mut refused).await;
+                tell.send_if_modified(|config| {
+                    let changed = !Arc::ptr_eq(config, &self.config);
+                    config.clone_from(&self.config);
+                    changed
+                });
+            }
+        });
+        certificate
+    }
+
     /// Takes on files that have changed, if they are good; `refused` are those that were not.
     async fn refresh(&mut self, refused: &mut Option<Text>) {
         let result = match self.files.read().await {
@@ -115,80 +122,5 @@ impl Loaded {
             Err(error) => error,
         };
         tracing::warn!(error = %result, "the new certificate of /metrics can't be used; serving with the old one");
-    }
-}
-
-/// A listener whose connections have their handshake behind them.
-pub struct TlsListener {
-    connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    address: SocketAddr,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl TlsListener {
-    /// Takes connections from now on.
-    pub fn start(listener: TcpListener, address: SocketAddr, loaded: Loaded) -> Self {
-        let (ready, connections) = mpsc::channel(1);
-        Self {
-            connections,
-            address,
-            _task: AbortOnDropHandle::new(tokio::spawn(take(listener, loaded, ready))),
-        }
-    }
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.connections.recv().await {
-            Some(connection) => connection,
-            // The task ends with this listener alone.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-async fn take(
-    listener: TcpListener,
-    mut loaded: Loaded,
-    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    let mut look = tokio::time::interval(LOOK);
-    let mut refused = None;
-    loop {
-        let (stream, peer) = tokio::select! {
-            _ = look.tick() => {
-                loaded.refresh(&mut refused).await;
-                continue;
-            }
-            taken = listener.accept() => match taken {
-                Ok(taken) => taken,
-                Err(error) => {
-                    // Out of file descriptors, most likely: some connection has to end first.
-                    tracing::debug!(%error, "a connection to /metrics could not be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            continue;
-        };
-        let (acceptor, ready) = (TlsAcceptor::from(loaded.config.clone()), ready.clone());
-        tokio::spawn(async move {
-            let _slot = slot;
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => drop(ready.send((stream, peer)).await),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake for /metrics"),
-                Err(_) => tracing::debug!(%peer, "no TLS handshake for /metrics in time"),
-            }
-        });
     }
 }

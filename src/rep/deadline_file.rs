@@ -1,8 +1,9 @@
 //! The rep's side of `diego fence`, with executor Pods: writes the deadline at each answered renewal, and tells the store
 //! whether a fencer follows it.
 //!
-//! The promise is made last and taken back first: the store hears of a fencer only once that is at work and has a
-//! deadline, and a rep that leaves takes the deadline back only when the store no longer says that there is a fence.
+//! The promise is made last and taken back first: the fencer gets a deadline just before the store hears of it, and not
+//! before it is at work, so that a rep that ends soon after its start leaves none behind. The deadline is taken back
+//! only when the store no longer says that there is a fence.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -16,7 +17,7 @@ use super::procfs;
 use crate::boottime;
 use crate::converge::fence;
 use crate::fence::stamp::{self, Deadline};
-use crate::presence::keeper::{KeeperControl, Keeping};
+use crate::presence::keeper::{KeeperControl, KeeperError, Keeping};
 
 /// How often is looked whether the fencer is at work: it says so each second.
 const LOOK: Duration = Duration::from_secs(1);
@@ -97,12 +98,13 @@ impl State {
         loop {
             self.follow(&mut keeping);
             tokio::select! {
-                changed = keeping.changed() => if changed.is_err() {
-                    return;
+                changed = keeping.changed() => match changed {
+                    Ok(()) => self.tell(&mut keeping).await,
+                    Err(_) => return,
                 },
                 _ = look.tick() => self.tell(&mut keeping).await,
                 done = over.recv() => {
-                    self.hand_over().await;
+                    self.hand_over(&mut keeping).await;
                     drop(done);
                     return;
                 }
@@ -110,11 +112,17 @@ impl State {
         }
     }
 
-    /// Writes the deadline that counts now.
+    /// Writes the deadline that counts now, where the store may say that there is a fence.
     fn follow(&mut self, keeping: &mut watch::Receiver<Keeping>) -> Keeping {
         let now = *keeping.borrow_and_update();
-        if let Some(deadline) = deadline(&now) {
-            self.write(deadline);
+        if now.superseded {
+            // The keeper says so of its next registration, too.
+            self.told = Some(false);
+            self.write(Deadline::Off);
+        } else if self.told != Some(false)
+            && let Some(deadline) = now.fence_deadline()
+        {
+            self.write(Deadline::At(deadline));
         }
         now
     }
@@ -126,6 +134,30 @@ impl State {
         if !now.held || self.told == Some(fence) {
             return;
         }
+        match self.publish(fence, keeping).await {
+            Ok(()) => match fence {
+                true => tracing::info!(
+                    "Pods of Strict LRPs are stopped here when the presence can't be renewed"
+                ),
+                false => {
+                    self.write(Deadline::Off);
+                    tracing::warn!(
+                        "Pods of Strict LRPs are not stopped here in time: `diego fence` is not at work"
+                    );
+                }
+            },
+            Err(error) => {
+                tracing::warn!(fence, %error, "the presence store was not told whether there is a fence; trying on");
+            }
+        }
+    }
+
+    /// Has the store say whether there is a fence. The deadline moves on meanwhile.
+    async fn publish(
+        &mut self,
+        fence: bool,
+        keeping: &mut watch::Receiver<Keeping>,
+    ) -> Result<(), KeeperError> {
         // Until it is confirmed it may have been written, or not.
         self.told = None;
         let control = self.control.clone();
@@ -136,29 +168,23 @@ impl State {
                 Ok(()) = keeping.changed() => drop(self.follow(keeping)),
             }
         };
-        match answer {
-            Ok(()) => {
-                self.told = Some(fence);
-                match fence {
-                    true => tracing::info!(
-                        "Pods of Strict LRPs are stopped here when the presence can't be renewed"
-                    ),
-                    false => tracing::warn!(
-                        "Pods of Strict LRPs are not stopped here in time: `diego fence` is not at work"
-                    ),
-                }
-            }
-            Err(error) => {
-                tracing::warn!(fence, %error, "the presence store was not told whether there is a fence; trying on");
-            }
+        // Unless it was superseded meanwhile.
+        if answer.is_ok() && self.told.is_none() {
+            self.told = Some(fence);
         }
+        answer
     }
 
-    /// Whether a fencer of this boot is at work and has what it needs.
-    fn is_kept(&self, keeping: &Keeping) -> bool {
-        let armed = self.written.is_some() && self.written == deadline(keeping);
+    /// Whether a fencer of this boot is at work and has a deadline; it is given its first one here.
+    fn is_kept(&mut self, keeping: &Keeping) -> bool {
         let line = std::fs::read_to_string(&self.files.ready).unwrap_or_default();
-        armed && stamp::is_at_work(&line, &self.boot, boottime::now())
+        let at_work = stamp::is_at_work(&line, &self.boot, boottime::now());
+        let of_us = keeping.held && !keeping.superseded;
+        let Some(deadline) = keeping.fence_deadline().filter(|_| at_work && of_us) else {
+            return false;
+        };
+        self.write(Deadline::At(deadline));
+        self.written == Some(Deadline::At(deadline))
     }
 
     /// Writes a line, if it is another one. What could not be written is tried again with the next one.
@@ -185,21 +211,13 @@ impl State {
         }
     }
 
-    async fn hand_over(&mut self) {
+    async fn hand_over(&mut self, keeping: &mut watch::Receiver<Keeping>) {
         if self.told != Some(false)
-            && let Err(error) = self.control.set_fence(false).await
+            && let Err(error) = self.publish(false, keeping).await
         {
             tracing::warn!(%error, "the presence store was not told that there is no fence any more; the deadline stands");
             return;
         }
         self.write(Deadline::Off);
-    }
-}
-
-/// What the fencer is to know.
-fn deadline(keeping: &Keeping) -> Option<Deadline> {
-    match keeping.superseded {
-        true => Some(Deadline::Off),
-        false => keeping.fence_deadline().map(Deadline::At),
     }
 }

@@ -112,7 +112,9 @@ impl Rep {
                 // Nobody listens any more only when the program ends.
                 let _ = self.ready.send(true);
                 tokio::select! {
-                    () = self.work(work_dir, control.clone(), leave) => {}
+                    emptied = self.work(work_dir, control.clone(), leave) => if !emptied {
+                        return Ok(());
+                    },
                     () = handover.cancelled() => return self.hand_over(&control, deadline_file).await,
                     ended = &mut follower => return Err(failed(ended)),
                 }
@@ -160,13 +162,14 @@ impl Rep {
         self.config.executor == ExecutorKind::Pods && self.cell.may_have_work()
     }
 
-    /// Runs what is assigned here, and after `leave` until nothing of it is left.
+    /// Runs what is assigned here, and after `leave` until nothing of it is left; or, with executor Pods, until no more is
+    /// waited for. Whether nothing is left: a presence that is given back says so, one that expires does not.
     async fn work(
         &self,
         work_dir: Option<WorkDir>,
         keeper: KeeperControl,
         leave: CancellationToken,
-    ) {
+    ) -> bool {
         let config = &self.config;
         let Some(work_dir) = work_dir else {
             leave.cancelled().await;
@@ -197,10 +200,11 @@ impl Rep {
             .run(sightings, leave, config.hurry.clone())
             .await;
         watches.abort();
+        true
     }
 
     /// With executor Pods the controller moves the work; the rep only has to be there until that is done.
-    async fn wait_until_moved_away(&self, keeper: &KeeperControl) {
+    async fn wait_until_moved_away(&self, keeper: &KeeperControl) -> bool {
         let config = &self.config;
         tracing::info!(
             cell = config.cell_id,
@@ -217,9 +221,10 @@ impl Rep {
         if !emptied {
             tracing::warn!(
                 cell = config.cell_id,
-                "the work was not moved away in time; it is treated as lost"
+                "the work was not moved away in time; the presence ends with its TTL, and the work is treated as lost"
             );
         }
+        emptied
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 use crate::converge::fence::BootTime;
 use fence::Fence;
-pub use line::Line;
+pub use line::{Line, Request};
 use logs::LogFile;
 use tree::{Ended, kill_everything, pass_on, reap};
 
@@ -147,12 +147,12 @@ async fn supervise(
             // deadline waiting in its socket.
             biased;
             request = rep.next() => match request {
-                Request::Stop => pass_on(leader, Signal::SIGTERM),
+                Some(Request::Stop) => pass_on(leader, Signal::SIGTERM),
                 // A deadline that can't be kept: rather too early than never.
-                Request::Deadline(deadline) => if fence.move_to(deadline).is_err() {
+                Some(Request::Deadline(deadline)) => if fence.move_to(deadline).is_err() {
                     break;
                 },
-                Request::Kill => break,
+                None => break,
             },
             late = fence.passes() => {
                 rep.tell(&Line::Fenced(late));
@@ -239,13 +239,6 @@ impl Handlers {
     }
 }
 
-/// What the rep asks for.
-enum Request {
-    Stop,
-    Deadline(BootTime),
-    Kill,
-}
-
 /// The line to the rep.
 struct Rep {
     lines: Lines<BufReader<UnixStream>>,
@@ -262,16 +255,12 @@ impl Rep {
         })
     }
 
-    async fn next(&mut self) -> Request {
+    /// What it asks for next; `None` when there is no rep any more.
+    async fn next(&mut self) -> Option<Request> {
         loop {
-            match self.lines.next_line().await {
-                Ok(Some(line)) if line == "stop" => return Request::Stop,
-                Ok(Some(line)) => {
-                    if let Some(Ok(at)) = line.strip_prefix("deadline ").map(str::parse) {
-                        return Request::Deadline(at);
-                    }
-                }
-                Ok(None) | Err(_) => return Request::Kill,
+            let line = self.lines.next_line().await.ok().flatten()?;
+            if let Some(request) = Request::parse(&line) {
+                return Some(request);
             }
         }
     }

@@ -14,4 +14,5 @@ mod objects;
 mod release;
 mod rights;
 mod schemas;
+mod tenants;
 mod values;

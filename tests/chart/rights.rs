@@ -128,7 +128,7 @@ fn node() -> String {
 const WEB: &str = r#"{"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "DesiredLRP", "metadata": {"name": "web", "namespace": "default"},
   "spec": {"instances": 2, "template": {"spec": {"containers": [{"name": "web", "image": "example.com/web"}]}}}}"#;
 
-/// Every right of a rep, with either store: a broken node has no more.
+/// Every right of a rep, with either store, and where it is to ask who reads its metrics: a broken node has no more.
 #[test]
 fn a_rep_has_these_rights_and_no_others() -> Result<(), Failure> {
     let etcd = [
@@ -137,26 +137,62 @@ fn a_rep_has_these_rights_and_no_others() -> Result<(), Failure> {
         "--set",
         "presence.etcd.endpoints={http://e:2379}",
     ];
-    for store in [&[][..], &etcd] {
-        let objects = parse(&template(store)?)?;
-        let cluster = json!([
-            {"apiGroups": ["diego.cloudfoundry.org"], "resources": ["cells"],
-             "verbs": ["get", "list", "watch", "create", "patch"]},
-            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
-        ]);
-        let own = json!([
-            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-             "verbs": ["get", "create", "update", "patch", "delete"]},
-        ]);
-        assert_eq!(find(&objects, "ClusterRole", "-rep")["rules"], cluster);
-        assert_eq!(find(&objects, "Role", "-rep")["rules"], own);
-        for object in &objects {
-            let subjects = object["subjects"].to_string();
-            if subjects.contains("diego-operator-rep") && text(&object["kind"]).ends_with("Binding")
-            {
-                assert_eq!(object["roleRef"]["name"], "diego-operator-rep", "{object}");
-            }
+    let secure = [
+        "--set",
+        "metrics.secure.enabled=true",
+        "--set",
+        "metrics.secure.secretName=metrics-tls",
+    ];
+    let cells = json!([
+        {"apiGroups": ["diego.cloudfoundry.org"], "resources": ["cells"],
+         "verbs": ["get", "list", "watch", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+    ]);
+    let own = json!([
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+         "verbs": ["get", "create", "update", "patch", "delete"]},
+    ]);
+    let review = json!([
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"],
+         "verbs": ["create"]},
+    ]);
+    for (flags, asks) in [(&[][..], false), (&etcd, false), (&secure, true)] {
+        let objects = parse(&template(flags)?)?;
+        let mut rights = vec![
+            (
+                "ClusterRoleBinding",
+                "ClusterRole",
+                "diego-operator-rep",
+                &cells,
+            ),
+            ("RoleBinding", "Role", "diego-operator-rep", &own),
+        ];
+        if asks {
+            let role = "diego-operator-token-review";
+            rights.push(("ClusterRoleBinding", "ClusterRole", role, &review));
         }
+        let mut bound: Vec<_> = objects
+            .iter()
+            .filter(|object| text(&object["kind"]).ends_with("Binding"))
+            .filter(|object| {
+                let subjects = object["subjects"].as_array().into_iter().flatten();
+                let mut names = subjects.map(|subject| text(&subject["name"]));
+                names.any(|name| name == "diego-operator-rep")
+            })
+            .map(|object| {
+                let role = &object["roleRef"];
+                (
+                    text(&object["kind"]),
+                    text(&role["kind"]),
+                    text(&role["name"]),
+                    &find(&objects, text(&role["kind"]), text(&role["name"]))["rules"],
+                )
+            })
+            .collect();
+        bound.sort_by_key(|(kind, _, name, _)| (kind.to_string(), name.to_string()));
+        rights.sort_by_key(|(kind, _, name, _)| (kind.to_string(), name.to_string()));
+        assert_eq!(bound, rights, "{flags:?}");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -140,6 +141,19 @@ impl Between {
         self.cut();
     }
 
+    /// From now on each write of a record is counted, and nothing is done to it.
+    pub fn count_writes(&self) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        self.rule(move |asked| {
+            if asked.is_write() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            Act::Pass
+        });
+        count
+    }
+
     /// Ends every connection; new ones are taken.
     pub fn cut(&self) {
         self.shared.cut.send_replace(());
@@ -147,12 +161,21 @@ impl Between {
 
     /// A kubeconfig that leads here.
     pub fn kubeconfig(&self, file: PathBuf) -> Result<String, Failure> {
+        Self::kubeconfig_to(&self.url(), file)
+    }
+
+    /// Where to connect.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A kubeconfig that leads to this URL, which leads here.
+    pub fn kubeconfig_to(url: &str, file: PathBuf) -> Result<String, Failure> {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
-             clusters: [{{name: here, cluster: {{server: 'http://{}'}}}}]\n\
+             clusters: [{{name: here, cluster: {{server: '{url}'}}}}]\n\
              users: [{{name: here, user: {{}}}}]\n\
-             contexts: [{{name: here, context: {{cluster: here, user: here}}}}]\n",
-            self.address
+             contexts: [{{name: here, context: {{cluster: here, user: here}}}}]\n"
         );
         std::fs::write(&file, text)?;
         Ok(file.display().to_string())

@@ -153,7 +153,9 @@ async fn play<'a>(rows: &[&'a Row]) -> Result<Vec<Played<'a>>, Failure> {
 
 async fn one(stage: &mut Stage, run: Run) -> Result<Figures, Failure> {
     stage.fresh().await?;
+    stage.timed();
     let figures = run(stage).await?;
     stage.conclude().await?;
-    Ok(figures)
+    let within = stage.timed();
+    Ok(Figures { within, ..figures })
 }

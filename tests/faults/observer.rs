@@ -3,6 +3,7 @@
 pub mod examples;
 pub mod facts;
 pub mod judge;
+mod known;
 mod processes;
 mod watches;
 
@@ -69,7 +70,10 @@ impl Observer {
         watches.spawn(watches::records::<Cell>(client, log.clone(), |cell| {
             Fact::Cell(cell.into())
         }));
-        watches.spawn(watches::presences(etcd, log.clone()));
+        // One member may be the one that breaks: whichever tells first is believed.
+        for endpoint in etcd {
+            watches.spawn(watches::presences(endpoint, log.clone()));
+        }
         Ok(Observer {
             _processes: processes::Processes::follow(path, log.clone()),
             log,

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use crate::observer::facts::Within;
 use crate::stage::Stage;
 use crate::support::Failure;
 
@@ -51,6 +52,13 @@ pub enum Protection {
         /// What the row said.
         said: &'static str,
     },
+    /// Taken out, and the row still passed: it does not show that the line is needed.
+    StillPassed {
+        /// What was taken out.
+        without: &'static str,
+        /// What was seen of it.
+        said: &'static str,
+    },
     /// Nobody has tried yet.
     NotYet {
         /// What it is.
@@ -69,16 +77,31 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Figures, Failure>> + S
 pub struct Figures {
     /// From the fault to the start of each replacement, in seconds.
     pub away: Vec<f64>,
-    /// What else is worth telling.
+    /// What that may be, where it is promised.
+    pub within: Option<Within>,
+    /// What else was measured.
     pub note: String,
 }
 
 impl Figures {
-    /// Nothing measured, something to tell.
-    pub fn note(note: impl Into<String>) -> Figures {
+    /// These times.
+    pub fn away(away: Vec<f64>) -> Figures {
         Figures {
-            away: Vec::new(),
+            away,
+            ..Figures::default()
+        }
+    }
+
+    /// No such times, but something else.
+    pub fn note(note: impl Into<String>) -> Figures {
+        Figures::away(Vec::new()).and(note)
+    }
+
+    /// And this.
+    pub fn and(self, note: impl Into<String>) -> Figures {
+        Figures {
             note: note.into(),
+            ..self
         }
     }
 }

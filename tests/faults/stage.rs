@@ -1,10 +1,13 @@
 //! Where the rows play: one API server for all, and for each row a presence store, controllers, Cells and an observer of
 //! its own.
 
+mod rest;
+
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use diego_operator::api::{ActualLRP, ActualLRPState, CellState, MissingCellPolicy, TaskState};
+use diego_operator::api::{ActualLRP, CellState, MissingCellPolicy, TaskState};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Resource, ResourceExt};
@@ -12,18 +15,21 @@ use local_cluster::{Etcd, EtcdOptions, Options};
 use serde_json::json;
 
 use crate::observer::Observer;
-use crate::observer::facts::{Fact, Nanos, SECOND, now};
+use crate::observer::facts::{Fact, Nanos, SECOND, Within, now};
 use crate::support::{Failure, eventually, objects, site::START, site::Site};
 
 /// The process that nearly every row runs.
 pub const WEB: &str = "web";
 
-/// From the death of a Cell to the start of the last replacement: TTL 5 s, etcd's tick and one commit 0.6 s, and what two
-/// cores need that other programs use as well.
-pub const RECOVERY: Duration = Duration::from_millis(5_600 + 5_000);
+/// The process with the policy `Strict` beside it.
+pub const ONCE: &str = "once";
 
-/// L1: a resync of 30 s, a TTL of 5 s, and the time that a start takes on busy cores.
-const REST: Duration = Duration::from_secs(30 + 5 + 20);
+/// From the death of a Cell to the start of the last replacement: TTL 5 s, etcd's tick and one commit 0.6 s. The start
+/// itself is not in it, and all programs of a cluster share the cores with each other and with the test: 5 s more.
+pub const RECOVERY: Within = Within {
+    promised: Duration::from_millis(5_600),
+    allowance: Duration::from_secs(5),
+};
 
 /// What a row begins with.
 #[derive(Default)]
@@ -42,6 +48,8 @@ pub struct Setup<'a> {
     pub tasks: usize,
     /// Whether [`WEB`] has the policy `Strict`.
     pub strict: bool,
+    /// Instances of [`ONCE`]: one per Cell, so that each fault meets one.
+    pub once: i32,
     /// Where the reps find the presence store, if not where it is.
     pub store: Option<&'a str>,
 }
@@ -51,11 +59,15 @@ pub const THREE: [(&str, &str); 3] = [("a", "z1"), ("b", "z2"), ("c", "z3")];
 
 /// Everything a row has.
 pub struct Stage {
+    /// What the row started itself, and what must go on until its end is judged.
+    kept: Vec<Box<dyn Any + Send + Sync>>,
     // Dropped before the servers that it watches.
     observer: Option<Observer>,
     /// The installation.
     pub site: Site,
     round: u32,
+    /// Of the first recovery of the row that was timed.
+    timed: Option<Within>,
     wanted: BTreeMap<String, i32>,
     strict: BTreeSet<String>,
     /// Tasks that must stay Pending.
@@ -66,9 +78,11 @@ impl Stage {
     /// An API server with our CRDs.
     pub async fn open() -> Result<Stage, Failure> {
         Ok(Stage {
+            kept: Vec::new(),
             observer: None,
             site: Site::start_with(Options::default()).await?,
             round: 0,
+            timed: None,
             wanted: BTreeMap::new(),
             strict: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -83,6 +97,7 @@ impl Stage {
     /// The same with so many members of the presence store.
     pub async fn fresh_with(&mut self, members: usize) -> Result<(), Failure> {
         self.observer = None;
+        self.kept.clear();
         self.site.kill_controller().await;
         for (name, _) in self.site.rep_pids() {
             self.site.kill_cell(&name).await;
@@ -106,6 +121,11 @@ impl Stage {
         let endpoints = self.site.etcd.endpoints();
         self.observer = Some(Observer::start(self.site.client.clone(), endpoints, &path)?);
         Ok(())
+    }
+
+    /// This goes on until the row is judged: without its controllers and what they speak through nothing comes to rest.
+    pub fn keep(&mut self, part: impl Any + Send + Sync) {
+        self.kept.push(Box::new(part));
     }
 
     /// Who watches.
@@ -149,8 +169,13 @@ impl Stage {
         }
         let before = self.running(|_| true).await?;
         self.tasks_run(setup.tasks).await?;
+        if setup.once > 0 {
+            self.desire(ONCE, setup.once, true).await?;
+            let once = setup.once as usize;
+            self.site.running(ONCE, once, |_| true).await?;
+        }
         // The record says Running a moment after the process began, and the observer hears of that a moment later.
-        let all = setup.instances as usize + setup.tasks;
+        let all = (setup.instances + setup.once) as usize + setup.tasks;
         eventually("the observer sees all of it", START, || async {
             (self.observer().living().len() == all).then_some(())
         })
@@ -262,22 +287,34 @@ impl Stage {
 
     /// The same, and it must have been as quick as promised.
     pub async fn recovered(
-        &self,
+        &mut self,
         before: &[ActualLRP],
         lost: &[&str],
         since: Nanos,
-        within: Duration,
+        within: Within,
     ) -> Result<Vec<f64>, Failure> {
         let away = self.moved(before, lost, since).await?;
         if away.is_empty() {
             return Err("nothing ran on the lost Cell: the row shows nothing".into());
         }
+        let lost: Vec<String> = lost.iter().map(|cell| self.cell(cell)).collect();
+        let runs = self.observer().runs();
+        let mut once = runs.iter().filter(|(_, run, _)| run.process == ONCE);
+        if self.wanted.contains_key(ONCE) && !once.any(|(_, run, _)| lost.contains(&run.cell)) {
+            return Err("no Strict instance ran on the lost Cell: S6 shows nothing".into());
+        }
+        self.timed.get_or_insert(within);
         let longest = away.iter().copied().fold(0.0, f64::max);
         self.observer().log.add(Fact::Recovered {
             took: (longest * SECOND as f64) as Nanos,
-            within: within.as_nanos() as Nanos,
+            within,
         });
         Ok(away)
+    }
+
+    /// What the row's recovery may take, if one was timed since this was asked last.
+    pub fn timed(&mut self) -> Option<Within> {
+        self.timed.take()
     }
 
     /// Looks that no instance of [`WEB`] is another than before, or elsewhere.
@@ -321,79 +358,6 @@ impl Stage {
         let here = lrps.iter().filter_map(|lrp| lrp.status.as_ref());
         here.filter(|status| status.cell_name.as_deref() == Some(&cell))
             .count()
-    }
-
-    /// Gives everything the time it needs, and says what was not kept since the row, or the round, began.
-    pub async fn conclude(&self) -> Result<(), Failure> {
-        let log = &self.observer().log;
-        let mut last = None;
-        let rest = eventually("all is as desired", REST, || async {
-            match self.difference().await {
-                Ok(None) => Some(()),
-                Ok(Some(difference)) => None.inspect(|()| drop(difference)),
-                Err(_) => None,
-            }
-        })
-        .await;
-        if rest.is_err() {
-            last = match self.difference().await {
-                Ok(difference) => difference,
-                Err(failure) => Some(failure.to_string()),
-            };
-        }
-        log.add(Fact::Rest { difference: last });
-        let found = self.observer().violations(&self.strict);
-        if found.is_empty() {
-            return Ok(());
-        }
-        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-        Err(format!("not kept:\n{}", lines.join("\n")).into())
-    }
-
-    /// What is not as it should be once everything has come to rest.
-    async fn difference(&self) -> Result<Option<String>, Failure> {
-        let mut guids: BTreeSet<String> = BTreeSet::new();
-        for (process, instances) in &self.wanted {
-            let records = self.site.instances(process).await?;
-            let indices: Vec<i32> = records.iter().map(|record| record.spec.index).collect();
-            if indices != (0..*instances).collect::<Vec<_>>() {
-                return Ok(Some(format!(
-                    "{process} has the indices {indices:?} of {instances}"
-                )));
-            }
-            for record in records {
-                let status = record.status.clone().unwrap_or_default();
-                let alone = status.suspect.is_none() && status.evacuating.is_none();
-                if status.state != ActualLRPState::Running || !alone {
-                    return Ok(Some(format!("{} is {status:?}", record.name_any())));
-                }
-                guids.extend(status.instance_guid);
-            }
-        }
-        for task in self.site.tasks().list(&ListParams::default()).await?.items {
-            let status = task.status.clone().unwrap_or_default();
-            let waits = self.waiting.contains(&task.name_any());
-            match status.state {
-                TaskState::Pending if waits => {}
-                TaskState::Pending => return Ok(Some(format!("{} is Pending", task.name_any()))),
-                _ if waits => return Ok(Some(format!("{} is {status:?}", task.name_any()))),
-                TaskState::Running => guids.extend(status.instance_guid),
-                TaskState::Completed | TaskState::Resolving => {}
-            }
-        }
-        let living = self.observer().living();
-        let running: BTreeSet<String> = living.iter().map(|run| run.guid.clone()).collect();
-        if running == guids {
-            return Ok(None);
-        }
-        let strangers: Vec<_> = living
-            .iter()
-            .filter(|run| !guids.contains(&run.guid))
-            .collect();
-        let lost: Vec<&String> = guids.difference(&running).collect();
-        Ok(Some(format!(
-            "processes without a record: {strangers:?}; records without a process: {lost:?}"
-        )))
     }
 }
 

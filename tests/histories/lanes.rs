@@ -239,6 +239,7 @@ impl Sim {
                 ledger_epoch,
                 revision: reading.revision,
                 phase: loss.phase,
+                fence: None,
             },
             pause,
         };

@@ -209,6 +209,7 @@ pub fn verb_name(verb: &Verb) -> &'static str {
         Verb::Crash { .. } => "crashes",
         Verb::GiveBack { refused: None, .. } => "give-backs",
         Verb::GiveBack { .. } => "refusals",
+        Verb::Stall { .. } => "stalls",
         Verb::Place { .. }
         | Verb::Promote { .. }
         | Verb::EvacuateSuspect

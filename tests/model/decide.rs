@@ -94,6 +94,7 @@ pub fn judge(cell: CellId, before: Ledger, seen: Seen) -> (Verdict, Ledger) {
                 ledger_epoch: Some(ledger.into()),
                 revision: revision.into(),
                 phase: Some(PresencePhase::Held),
+                fence: None,
             },
         };
         let times = LossTimes {

@@ -9,6 +9,7 @@ mod bend;
 mod flags;
 mod lines;
 mod objects;
+mod runtimes;
 mod stored;
 
 use std::time::{Duration, Instant};

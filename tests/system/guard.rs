@@ -318,6 +318,63 @@ async fn a_whole_zone_is_recovered_at_once_while_another_has_cells() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_loss_right_after_the_others_are_back_is_recovered_in_time()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&OFTEN).await?;
+    // So long that it is lost when the others are back, and so long that waiting for another TTL would show.
+    let long = ["--presence-ttl-seconds", "10"];
+    site.start_rep("d", "z4", &long).await?;
+    let mut stage = Stage::set(site, &THREE).await?;
+    stage.freeze();
+    stage.reason(&stage.names(), "MassLossHeld").await?;
+    stage.site.kill_cell("d").await;
+    stage.passes(stage.site.controller()).await?;
+    assert_eq!(stage.status("d").await?.state, Some(CellState::Present));
+    stage.thaw();
+    stage.reason(&stage.names(), "PresenceHeld").await?;
+
+    stage.site.cell_state("d", CellState::Missing).await?;
+    let last = stage.status("d").await?.last_recovery;
+    let last = last.ok_or("its loss is recorded")?;
+    let lost = last.lost_time.ok_or("when it was lost")?.0;
+    let detected = last.detected_time.ok_or("when it was judged")?.0;
+    let waited = Duration::try_from(detected.duration_since(lost))?;
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let all = stage.before.len();
+    stage.site.running("web", all, |cell| cell != "d").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_was_draining_is_held_with_the_others_and_its_task_runs_on()
+-> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&OFTEN).await?;
+    let stage = Stage::set(site, &THREE).await?;
+    stage.site.rep("c").process.terminate();
+    stage.site.cell_state("c", CellState::Evacuating).await?;
+    stage.freeze();
+    stage.reason(&stage.names(), "MassLossHeld").await?;
+    for _ in 0..3 {
+        stage.passes(stage.site.controller()).await?;
+    }
+    stage.reason(&stage.names(), "MassLossHeld").await?;
+    assert_eq!(stage.status("c").await?.state, Some(CellState::Evacuating));
+    for (cell, state) in stage.tasks().await? {
+        assert_eq!(state, TaskState::Running, "the Task on {cell}");
+    }
+
+    stage.thaw();
+    stage.reason(&["a", "b"], "PresenceHeld").await?;
+    stage.reason(&["c"], "Evacuating").await?;
+    for (cell, state) in stage.tasks().await? {
+        assert_eq!(state, TaskState::Running, "the Task on {cell}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_leads_next_holds_what_was_held() -> Result<(), Failure> {
     let site = Site::start().await?;
     let flags = [&["--leader-elect"][..], &OFTEN].concat();

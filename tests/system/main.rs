@@ -7,6 +7,7 @@ mod api;
 mod auction;
 mod callbacks;
 mod cell_returns;
+mod crowd;
 mod drain;
 mod epochs;
 mod evacuate;

@@ -41,6 +41,16 @@ fn token(site: &Site, user: &str) -> Result<String, Failure> {
     Ok(token.ok_or("a token")?.to_owned())
 }
 
+/// What kubectl says, which must be something.
+async fn kubectl(site: &Site, args: &[&str]) -> Result<String, Failure> {
+    let output = site.cluster.kubectl(args).await?;
+    let said = String::from_utf8(output.stdout)?.trim().to_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_for_those_who_may_read_them() -> Result<(), Failure> {
     let user = |name: &str| User {
@@ -106,6 +116,37 @@ async fn metrics_are_for_those_who_may_read_them() -> Result<(), Failure> {
         assert!(!output.status.success() && output.stdout.is_empty());
     }
 
+    // A token that is meant for metrics alone is taken where that is asked for, and nowhere else.
+    let own = ["--metrics-token-audience=diego-metrics"];
+    site.start_rep("b", "z1", &[&flags[..], &own].concat())
+        .await?;
+    let account = "--serviceaccount=default:reader";
+    let role = "--clusterrole=metrics-reader";
+    kubectl(&site, &["create", "serviceaccount", "reader"]).await?;
+    kubectl(
+        &site,
+        &["create", "clusterrolebinding", "reader", role, account],
+    )
+    .await?;
+    let general = ["create", "token", "reader"];
+    let meant = [&general[..], &["--audience=diego-metrics"]].concat();
+    let (general, meant) = (
+        kubectl(&site, &general).await?,
+        kubectl(&site, &meant).await?,
+    );
+    let ports = ["a", "b"].map(|name| site.rep(name).metrics_port);
+    for (token, wanted) in [
+        (&general, [200, 401]),
+        (&meant, [401, 200]),
+        (&scraper, [200, 401]),
+    ] {
+        let found = [
+            scrape(ports[0], &cert, Some(token))?.0,
+            scrape(ports[1], &cert, Some(token))?.0,
+        ];
+        assert_eq!(found, wanted);
+    }
+
     // The API server is away: who is known is served, of others nothing is known.
     site.cluster.stop_apiserver().await;
     let port = site.rep("a").metrics_port;
@@ -141,6 +182,10 @@ async fn flags_that_can_not_work_are_told_at_once() -> Result<(), Failure> {
         (
             vec!["--metrics-auth=token".to_owned()],
             ["--metrics-auth", "--metrics-tls-cert"],
+        ),
+        (
+            vec!["--metrics-token-audience=diego".to_owned()],
+            ["--metrics-token-audience diego", "--metrics-auth token"],
         ),
         (
             vec![format!("--metrics-tls-cert={cert}")],

@@ -100,6 +100,8 @@ pub struct Takes<'a> {
     pub resources: Resources,
     /// The record of ours that it runs for, and the guid.
     pub ours: Option<(WorkKey, &'a str)>,
+    /// It bears the label by which fencers know what must not run twice.
+    pub strict: bool,
     /// What other Pods see of it.
     pub kin: PodKin,
 }
@@ -163,6 +165,7 @@ pub fn pod(pod: &SomePod) -> Option<Takes<'_>> {
         // The API server lets only quantities pass.
         resources: requests::of_pod(&wants).unwrap_or_default(),
         ours: ours(&pod.metadata),
+        strict: is_strict(&pod.metadata),
         kin: kin(pod),
     })
 }
@@ -180,10 +183,20 @@ fn kin(pod: &SomePod) -> PodKin {
     )
 }
 
-/// One that nobody owns runs for nobody, whatever its labels say.
+fn is_strict(meta: &ObjectMeta) -> bool {
+    let labels = meta.labels.as_ref();
+    let policy = labels.and_then(|labels| labels.get(pods::LABEL_POLICY));
+    policy.is_some_and(|policy| policy == pods::STRICT)
+}
+
+/// One that nobody owns runs for nobody, whatever its labels say; nor does one of another name than the executor gives,
+/// of which there can be no two.
 fn ours(meta: &ObjectMeta) -> Option<(WorkKey, &str)> {
     let guid = meta.labels.as_ref()?.get(LABEL_GUID)?;
     let (owner, kind) = pods::owner(meta)?;
+    if meta.name.as_deref() != Some(&*pods::build::name(&owner.name, guid)) {
+        return None;
+    }
     let key = Key::new(meta.namespace.as_deref()?, &*owner.name);
     Some((WorkKey { kind, key }, guid))
 }
@@ -256,11 +269,11 @@ mod tests {
 
     #[test]
     fn a_pod_runs_for_the_record_that_owns_it() {
-        let ours = |owner: serde_json::Value| {
+        let named = |name: &str, owner: serde_json::Value| {
             let pod: SomePod = serde_json::from_value(json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
-                    "name": "web-0-1234", "namespace": "ns", "ownerReferences": [owner],
+                    "name": name, "namespace": "ns", "ownerReferences": [owner],
                     "labels": {"diego.cloudfoundry.org/instance-guid": "1234"},
                 },
                 "spec": {"nodeName": "n1", "containers": []},
@@ -269,11 +282,13 @@ mod tests {
             let ours = super::pod(&pod).unwrap().ours;
             ours.map(|(work, guid)| (work.to_string(), guid.to_owned()))
         };
+        let ours = |owner| named("web-0-1234", owner);
         let owner = |kind: &str, controller| json!({"apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": kind, "name": "web-0", "uid": "u", "controller": controller});
         let expected = Some(("ActualLRP ns/web-0".to_owned(), "1234".to_owned()));
         assert_eq!(ours(owner("ActualLRP", true)), expected);
         assert_eq!(ours(owner("ActualLRP", false)), None);
         assert_eq!(ours(owner("ReplicaSet", true)), None);
+        assert_eq!(named("forged", owner("ActualLRP", true)), None);
     }
 
     #[test]

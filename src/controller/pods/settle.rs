@@ -265,6 +265,9 @@ async fn act(
     let pods = &context.pods;
     match step {
         Step::SetAside(guid) => pods.index(|index| index.hold(work, &guid, Local::SetAside)),
+        Step::NoteCrash { guid, words } => {
+            pods.index(|index| index.hold(work, &guid, Local::Crashed(words)));
+        }
         Step::Forget(guid) => pods.index(|index| index.release(work, &guid)),
         Step::Pause(until) => pods.index(|index| index.hold_slot(work, until)),
         Step::Try(run) => return calls::make(context, templates, work, Make::Try(&run)).await,

@@ -33,6 +33,7 @@ pub(super) fn said(context: &Arc<Context>, work: &WorkKey, step: &Step) {
                 LrpVerb::Claim(_)
                 | LrpVerb::Start { .. }
                 | LrpVerb::Evacuate { .. }
+                | LrpVerb::Stall { .. }
                 | LrpVerb::Place { .. }
                 | LrpVerb::Promote { .. }
                 | LrpVerb::EvacuateSuspect
@@ -55,6 +56,7 @@ pub(super) fn said(context: &Arc<Context>, work: &WorkKey, step: &Step) {
         | Step::Create(_)
         | Step::CreateUnbound(_)
         | Step::Pause(_)
+        | Step::NoteCrash { .. }
         | Step::Forget(_)
         | Step::Delete { .. } => {}
     }

@@ -101,6 +101,13 @@ pub enum Verb {
         /// Why.
         reason: String,
     },
+    /// Rep: the instance is being stopped and does not end, and what is waited for. Nothing else changes.
+    Stall {
+        /// The instance.
+        instance: Instance,
+        /// What is waited for.
+        error: String,
+    },
     /// Rep: the instance is not there any more, or can't be. Diego's Remove, EvacuateClaimed and EvacuateStopped; the
     /// slot is Unclaimed at once, so that it is placed again without waiting for a pass.
     GiveBack {
@@ -197,6 +204,7 @@ pub fn apply(
             address,
             ports,
         } => rep::evacuate(status, instance, address, ports, now),
+        Verb::Stall { instance, error } => rep::stall(status, instance, error),
         Verb::Crash { instance, reason } => rep::crash(status, instance, reason, now),
         Verb::GiveBack { instance, refused } => {
             rep::give_back(status, instance, refused.as_deref(), now)

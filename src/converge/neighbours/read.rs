@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{Namespaces, PodNeeds, PodTerm, is_of_each};
+use super::{Namespaces, PodNeeds, PodTerm, is_of_each, is_of_one};
 use crate::converge::node::{Expression, Operator};
 
 /// The terms that are honoured.
@@ -33,39 +33,59 @@ impl PodNeeds {
     }
 }
 
+impl PodNeeds {
+    /// What is known of a template that can't be read and is left to a scheduler: whom it keeps off.
+    pub fn of_scheduled(pod: &core::PodSpec) -> PodNeeds {
+        let affinity = pod
+            .affinity
+            .as_ref()
+            .filter(|_| pod.scheduler_name.is_some());
+        let apart = affinity.and_then(|all| all.pod_anti_affinity.as_ref());
+        PodNeeds {
+            near: Vec::new(),
+            apart: apart.map(keeps_off).unwrap_or_default(),
+        }
+    }
+}
+
 fn terms(which: &str, list: Option<&Vec<core::PodAffinityTerm>>) -> Result<Vec<PodTerm>, String> {
     let list = list.into_iter().flatten().enumerate();
     list.map(|(i, one)| term(&format!("spec.affinity.{which}.{REQUIRED}[{i}]"), one))
         .collect()
 }
 
-/// The Pods that must not be near a Pod of others. A term that can't be read, because it selects namespaces by their
-/// labels, is not known here.
+/// The Pods that must not be near a Pod that nobody asks the auction to place. Where a term can't be told exactly, more
+/// Pods are kept off and not fewer: one that selects namespaces by their labels means all.
 pub fn keeps_off(affinity: &core::PodAntiAffinity) -> Vec<PodTerm> {
     let list = affinity
         .required_during_scheduling_ignored_during_execution
         .iter()
         .flatten();
-    // The API server has merged matchLabelKeys into the selector.
-    let merged = |one: &core::PodAffinityTerm| core::PodAffinityTerm {
+    // The API server merges matchLabelKeys into the selector of a Pod; they only narrow it.
+    let known = |one: &core::PodAffinityTerm| core::PodAffinityTerm {
         match_label_keys: None,
         mismatch_label_keys: None,
+        namespace_selector: one.namespace_selector.as_ref().map(|_| Default::default()),
         ..one.clone()
     };
-    list.filter_map(|one| read(&merged(one)).ok()).collect()
+    list.filter_map(|one| read(&known(one)).ok()).collect()
 }
 
 /// A term of a template: what each instance has for itself tells none of them apart.
 fn term(path: &str, one: &core::PodAffinityTerm) -> Result<PodTerm, String> {
     let term = read(one).map_err(|problem| format!("{path}.{problem}"))?;
-    let mut all = term.selector.iter().flatten();
-    match all.find(|one| is_of_each(&one.key)) {
-        Some(one) => Err(format!(
-            "{path}.labelSelector ({} differs from instance to instance)",
-            one.key
-        )),
-        None => Ok(term),
+    for one in term.selector.iter().flatten() {
+        let by_value = matches!(one.operator, Operator::In | Operator::NotIn);
+        let why = if is_of_each(&one.key) {
+            "differs from instance to instance"
+        } else if is_of_one(&one.key) && by_value {
+            "differs from Pod to Pod: only Exists and DoesNotExist are known"
+        } else {
+            continue;
+        };
+        return Err(format!("{path}.labelSelector ({} {why})", one.key));
     }
+    Ok(term)
 }
 
 fn read(one: &core::PodAffinityTerm) -> Result<PodTerm, String> {

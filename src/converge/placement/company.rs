@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{Ask, Bidder, Ground, Work};
 use crate::api::ExecutorKind;
-use crate::converge::neighbours::{Likeness, Of, PodNeeds, PodTerm, Resident};
+use crate::converge::neighbours::{Likeness, PodNeeds, PodTerm, Resident};
 use crate::converge::node::NodeRecord;
 use crate::converge::world::Key;
 
@@ -47,22 +47,20 @@ pub(super) struct Judged {
 /// The Pods that matter.
 #[derive(Debug, Default)]
 pub(super) struct Company<'a> {
-    /// Those that are there.
-    residents: Vec<Resident<'a>>,
-    /// Those placed since, in this order.
-    placed: Vec<Placed<'a>>,
+    /// Those that are there, and then those placed since: each of what is alike.
+    kins: Vec<Resident<'a>>,
+    /// So many of them are there.
+    there: usize,
     /// Those of them that must not have others near.
     guards: Vec<usize>,
+    /// What was placed since.
+    placed: HashMap<Name<'a>, usize>,
     /// What was asked for so far.
-    groups: HashMap<(bool, &'a Key), Group<'a>>,
+    groups: HashMap<Name<'a>, Group<'a>>,
 }
 
-#[derive(Debug)]
-struct Placed<'a> {
-    likeness: Likeness<'a>,
-    apart: &'a [PodTerm],
-    node: &'a NodeRecord,
-}
+/// A process or a Task: all its work is alike.
+type Name<'a> = (bool, &'a Key);
 
 /// How many Pods are near, by the value of a label.
 type Counts<'a> = HashMap<&'a str, i64>;
@@ -72,57 +70,97 @@ type Counts<'a> = HashMap<&'a str, i64>;
 struct Group<'a> {
     likeness: Likeness<'a>,
     needs: &'a PodNeeds,
+    tally: Tally<'a>,
+    /// What it is to Pods like itself.
+    to_itself: Ties<'a>,
+    /// What it has already, by instance.
+    own: Vec<(Option<i32>, &'a NodeRecord)>,
+    /// What others are to it.
+    others: Vec<Other<'a>>,
+    /// So many of the others, or of the guards where it asks for nothing, have been looked at.
+    seen: usize,
+    number: usize,
+}
+
+/// Pods that are something to a group.
+#[derive(Debug)]
+struct Other<'a> {
+    kin: usize,
+    ties: Ties<'a>,
+    /// So many of them are counted.
+    counted: usize,
+}
+
+/// What some Pods are to a group: decided once for all that are alike.
+#[derive(Debug)]
+struct Ties<'a> {
+    /// All that it asks to have near means them.
+    near: bool,
+    /// The terms of what it must not have near that mean them.
+    apart: Vec<usize>,
+    /// Their terms that mean it.
+    keep_off: Vec<&'a PodTerm>,
+}
+
+/// How many Pods are near.
+#[derive(Debug, Default)]
+struct Tally<'a> {
     /// By term: those that all terms mean.
     near: Vec<Counts<'a>>,
     /// By term: those that it means.
     apart: Vec<Counts<'a>>,
     /// Those that must not have it near, by label.
     kept_off: HashMap<&'a str, Counts<'a>>,
-    /// What it has already, by instance.
-    own: Vec<(Option<i32>, &'a NodeRecord)>,
-    /// So many of those placed since are counted, and so many of the guards.
-    seen: (usize, usize),
-    number: usize,
 }
 
 impl<'a> Company<'a> {
     pub fn new(residents: Vec<Resident<'a>>) -> Self {
-        Company {
-            residents,
-            ..Company::default()
+        let mut company = Company::default();
+        residents.into_iter().for_each(|one| company.enter(one));
+        company.there = company.kins.len();
+        company
+    }
+
+    fn enter(&mut self, kin: Resident<'a>) {
+        if !kin.apart.is_empty() {
+            self.guards.push(self.kins.len());
         }
+        self.kins.push(kin);
     }
 
     /// Which bidders the work may go to; `None` where no Pod has any say.
     pub fn judge(&mut self, ask: &Ask<'a>, bidders: &[Bidder<'a>]) -> Option<Judged> {
-        let (name, index) = match ask.work {
-            Work::Lrp { process, index } => ((false, process), Some(*index)),
-            Work::Task(key) => ((true, key), None),
+        let index = match ask.work {
+            Work::Lrp { index, .. } => Some(*index),
+            Work::Task(_) => None,
         };
-        let (residents, number) = (&self.residents, self.groups.len() + 1);
-        let group = self.groups.entry(name);
-        let group = group.or_insert_with(|| Group::new(ask, residents, number));
-        group.catch_up(&self.placed, &self.guards);
-        if group.needs.is_empty() && group.kept_off.is_empty() {
+        let number = self.groups.len() + 1;
+        let group = self.groups.entry(name(ask));
+        let group = group.or_insert_with(|| Group::new(ask, &self.kins[..self.there], number));
+        group.catch_up(&self.kins, &self.guards);
+        if group.needs.is_empty() && group.tally.kept_off.is_empty() {
             return None;
         }
-        let mut own = Own::default();
+        let mut own = Tally::default();
         let mine = group.own.iter().filter(|(of, _)| *of == index);
+        let mut is_alone = true;
         for (_, node) in mine {
-            own.count(group, node);
+            is_alone = false;
+            own.count(&group.to_itself, group.needs, node);
         }
+        let is_first = group.is_first(&own);
         let verdict = |bidder: &Bidder<'a>| match (bidder.executor, bidder.node) {
             (
                 ExecutorKind::Pods,
                 Some(Ground {
                     record: Some(node), ..
                 }),
-            ) => group.verdict(node, &own),
+            ) => group.verdict(node, &own, is_first),
             (ExecutorKind::Process | ExecutorKind::Pods, _) => Ok(()),
         };
         Some(Judged {
             verdicts: bidders.iter().map(verdict).collect(),
-            group: Some(group.number).filter(|_| own.nodes == 0),
+            group: Some(group.number).filter(|_| is_alone),
         })
     }
 
@@ -132,122 +170,106 @@ impl<'a> Company<'a> {
             return;
         };
         let Some(node) = ground.record else { return };
-        let apart = &ask.demand.pods.apart;
-        if !apart.is_empty() {
-            self.guards.push(self.placed.len());
+        let known = self.placed.get(&name(ask)).copied();
+        match known.and_then(|known| self.kins.get_mut(known)) {
+            Some(kin) => kin.places.push((None, node)),
+            None => {
+                self.placed.insert(name(ask), self.kins.len());
+                self.enter(Resident {
+                    likeness: ask.likeness(),
+                    apart: &ask.demand.pods.apart,
+                    places: vec![(None, node)],
+                });
+            }
         }
-        self.placed.push(Placed {
-            likeness: likeness(ask),
-            apart,
-            node,
-        });
     }
 }
 
-fn likeness<'a>(ask: &Ask<'a>) -> Likeness<'a> {
-    let (key, of) = match ask.work {
-        Work::Lrp { process, .. } => (process, Of::Process(&process.name)),
-        Work::Task(key) => (key, Of::Task(&key.name)),
-    };
-    ask.demand.likeness(&key.namespace, of)
-}
-
-/// What a slot has already counts for nothing.
-#[derive(Default)]
-struct Own<'a> {
-    nodes: usize,
-    near: Vec<Counts<'a>>,
-    apart: Vec<Counts<'a>>,
-    kept_off: HashMap<&'a str, Counts<'a>>,
-}
-
-impl<'a> Own<'a> {
-    fn count(&mut self, group: &Group<'a>, node: &'a NodeRecord) {
-        self.nodes += 1;
-        let Group {
-            likeness, needs, ..
-        } = group;
-        add_needs(
-            (&mut self.near, &mut self.apart),
-            (likeness, needs),
-            likeness,
-            node,
-        );
-        add_kept_off(&mut self.kept_off, likeness, likeness, &needs.apart, node);
+fn name<'a>(ask: &Ask<'a>) -> Name<'a> {
+    match ask.work {
+        Work::Lrp { process, .. } => (false, process),
+        Work::Task(key) => (true, key),
     }
 }
 
 impl<'a> Group<'a> {
-    fn new(ask: &Ask<'a>, residents: &[Resident<'a>], number: usize) -> Self {
-        let likeness = likeness(ask);
-        let mut group = Group {
-            likeness,
-            needs: &ask.demand.pods,
-            near: Vec::new(),
-            apart: Vec::new(),
-            kept_off: HashMap::new(),
-            own: Vec::new(),
-            seen: (0, 0),
-            number,
+    fn new(ask: &Ask<'a>, there: &[Resident<'a>], number: usize) -> Self {
+        let (likeness, needs) = (ask.likeness(), &ask.demand.pods);
+        let is_own = |other: &&Resident<'a>| {
+            let Likeness { namespace, of, .. } = other.likeness;
+            (namespace, of) == (likeness.namespace, likeness.of)
         };
-        for resident in residents {
-            for (_, node) in &resident.places {
-                group.count(&resident.likeness, node);
-                group.count_guard(&resident.likeness, resident.apart, node);
+        let own = there.iter().filter(is_own);
+        Group {
+            likeness,
+            needs,
+            tally: Tally::default(),
+            to_itself: Ties::between((&likeness, needs), &likeness, &needs.apart),
+            own: own.flat_map(|other| other.places.iter().copied()).collect(),
+            others: Vec::new(),
+            seen: 0,
+            number,
+        }
+    }
+
+    /// Counts what has come since the last time. To what asks for nothing only the guards are anything.
+    fn catch_up(&mut self, kins: &[Resident<'a>], guards: &[usize]) {
+        match self.needs.is_empty() {
+            true => {
+                let news = &guards[self.seen..];
+                news.iter().for_each(|kin| self.meet(*kin, &kins[*kin]));
+                self.seen = guards.len();
             }
-            let Likeness { namespace, of, .. } = resident.likeness;
-            if (namespace, of) == (likeness.namespace, likeness.of) {
-                group.own.extend(resident.places.iter().copied());
+            false => {
+                let news = kins.iter().enumerate().skip(self.seen);
+                news.for_each(|(kin, other)| self.meet(kin, other));
+                self.seen = kins.len();
             }
         }
-        group
-    }
-
-    /// Counts what was placed since the last time.
-    fn catch_up(&mut self, placed: &[Placed<'a>], guards: &[usize]) {
-        let (seen, seen_guards) = self.seen;
-        if !self.needs.is_empty() {
-            for one in &placed[seen..] {
-                self.count(&one.likeness, one.node);
+        for other in &mut self.others {
+            let places = &kins[other.kin].places;
+            for (_, node) in &places[other.counted..] {
+                self.tally.count(&other.ties, self.needs, node);
             }
+            other.counted = places.len();
         }
-        for one in guards[seen_guards..].iter().map(|at| &placed[*at]) {
-            self.count_guard(&one.likeness, one.apart, one.node);
+    }
+
+    fn meet(&mut self, kin: usize, other: &Resident<'a>) {
+        let ties = Ties::between((&self.likeness, self.needs), &other.likeness, other.apart);
+        if ties.near || !ties.apart.is_empty() || !ties.keep_off.is_empty() {
+            self.others.push(Other {
+                kin,
+                ties,
+                counted: 0,
+            });
         }
-        self.seen = (placed.len(), guards.len());
     }
 
-    fn count(&mut self, other: &Likeness<'_>, node: &'a NodeRecord) {
-        let counts = (&mut self.near, &mut self.apart);
-        add_needs(counts, (&self.likeness, self.needs), other, node);
-    }
-
-    fn count_guard(&mut self, other: &Likeness<'_>, apart: &'a [PodTerm], node: &'a NodeRecord) {
-        add_kept_off(&mut self.kept_off, &self.likeness, other, apart, node);
-    }
-
-    fn verdict(&self, node: &NodeRecord, own: &Own<'_>) -> Verdict {
+    /// `own` is what the slot has already, which counts for nothing.
+    fn verdict(&self, node: &NodeRecord, own: &Tally<'_>, is_first: bool) -> Verdict {
         let has = |counts: Option<&Counts<'_>>, own: Option<&Counts<'_>>, value: &str| {
             let of = |counts: Option<&Counts<'_>>| counts.and_then(|all| all.get(value).copied());
-            of(counts).unwrap_or(0) > of(own).unwrap_or(0)
+            of(counts).is_some_and(|count| count > of(own).unwrap_or(0))
         };
+        let tally = &self.tally;
         let mut near = true;
         for (i, term) in self.needs.near.iter().enumerate() {
             match node.labels.get(&term.topology) {
-                Some(value) => near &= has(self.near.get(i), own.near.get(i), value),
+                Some(value) => near &= has(tally.near.get(i), own.near.get(i), value),
                 None => return Err(Unwelcome::Far),
             }
         }
-        if !near && !self.is_first(own) {
+        if !near && !is_first {
             return Err(Unwelcome::Far);
         }
         for (i, term) in self.needs.apart.iter().enumerate() {
             let value = node.labels.get(&term.topology);
-            if value.is_some_and(|value| has(self.apart.get(i), own.apart.get(i), value)) {
+            if value.is_some_and(|value| has(tally.apart.get(i), own.apart.get(i), value)) {
                 return Err(Unwelcome::Close);
             }
         }
-        let kept_off = self.kept_off.iter().any(|(label, counts)| {
+        let kept_off = tally.kept_off.iter().any(|(label, counts)| {
             let value = node.labels.get(*label);
             value.is_some_and(|value| has(Some(counts), own.kept_off.get(label), value))
         });
@@ -258,33 +280,51 @@ impl<'a> Group<'a> {
     }
 
     /// The first of Pods that ask for each other may go anywhere.
-    fn is_first(&self, own: &Own<'_>) -> bool {
+    fn is_first(&self, own: &Tally<'_>) -> bool {
         let all = |counts: &[Counts<'_>]| -> i64 { counts.iter().flat_map(HashMap::values).sum() };
-        let is_one_of_them = all_mean(&self.needs.near, self.likeness.namespace, &self.likeness);
-        all(&self.near) == all(&own.near) && is_one_of_them
+        self.to_itself.near && all(&self.tally.near) == all(&own.near)
     }
 }
 
-fn all_mean(terms: &[PodTerm], own: &str, other: &Likeness<'_>) -> bool {
-    terms.iter().all(|term| term.means(own, other))
-}
-
-/// Counts `other`, on this node, for each term of `needs` that means it; near are only those that all terms mean.
-fn add_needs<'a>(
-    (near, apart): (&mut Vec<Counts<'a>>, &mut Vec<Counts<'a>>),
-    (likeness, needs): (&Likeness<'_>, &PodNeeds),
-    other: &Likeness<'_>,
-    node: &'a NodeRecord,
-) {
-    let own = likeness.namespace;
-    if !needs.near.is_empty() && all_mean(&needs.near, own, other) {
-        for (i, term) in needs.near.iter().enumerate() {
-            add(near, i, node.labels.get(&term.topology));
+impl<'a> Ties<'a> {
+    fn between(
+        (likeness, needs): (&Likeness<'_>, &PodNeeds),
+        other: &Likeness<'_>,
+        apart: &'a [PodTerm],
+    ) -> Self {
+        let means = |term: &PodTerm| term.means(likeness.namespace, other);
+        let terms = needs.apart.iter().enumerate();
+        let means_it = |term: &&PodTerm| term.means(other.namespace, likeness);
+        Ties {
+            near: !needs.near.is_empty() && needs.near.iter().all(means),
+            apart: terms
+                .filter_map(|(i, term)| means(term).then_some(i))
+                .collect(),
+            keep_off: apart.iter().filter(means_it).collect(),
         }
     }
-    for (i, term) in needs.apart.iter().enumerate() {
-        if term.means(own, other) {
-            add(apart, i, node.labels.get(&term.topology));
+}
+
+impl<'a> Tally<'a> {
+    /// One more Pod that has these ties, on this node.
+    fn count(&mut self, ties: &Ties<'a>, needs: &PodNeeds, node: &'a NodeRecord) {
+        if ties.near {
+            for (i, term) in needs.near.iter().enumerate() {
+                add(&mut self.near, i, node.labels.get(&term.topology));
+            }
+        }
+        for i in &ties.apart {
+            add(
+                &mut self.apart,
+                *i,
+                node.labels.get(&needs.apart[*i].topology),
+            );
+        }
+        for term in &ties.keep_off {
+            if let Some(value) = node.labels.get(&term.topology) {
+                let counts = self.kept_off.entry(&term.topology).or_default();
+                *counts.entry(value).or_default() += 1;
+            }
         }
     }
 }
@@ -295,24 +335,5 @@ fn add<'a>(counts: &mut Vec<Counts<'a>>, i: usize, value: Option<&'a String>) {
             counts.resize_with(i + 1, HashMap::new);
         }
         *counts[i].entry(value).or_default() += 1;
-    }
-}
-
-/// Counts `other`, on this node, for each of its terms that means `likeness`.
-fn add_kept_off<'a>(
-    kept_off: &mut HashMap<&'a str, Counts<'a>>,
-    likeness: &Likeness<'_>,
-    other: &Likeness<'_>,
-    apart: &'a [PodTerm],
-    node: &'a NodeRecord,
-) {
-    for term in apart
-        .iter()
-        .filter(|term| term.means(other.namespace, likeness))
-    {
-        if let Some(value) = node.labels.get(&term.topology) {
-            let counts = kept_off.entry(&term.topology).or_default();
-            *counts.entry(value).or_default() += 1;
-        }
     }
 }

@@ -60,6 +60,9 @@ fn reasons(bidder: &Bidder<'_>, demand: &Demand, verdict: Verdict) -> Vec<String
     if bidder.cordoned {
         return one("node(s) were cordoned by their Cell");
     }
+    if bidder.rests {
+        return one("node(s) were held back with their Cell");
+    }
     if !bidder.tags_match(&demand.tags) {
         return one("node(s) didn't match the placement tags");
     }

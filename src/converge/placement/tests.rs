@@ -24,6 +24,7 @@ struct Cell {
     required: Vec<String>,
     optional: Vec<String>,
     cordoned: bool,
+    rests: bool,
     /// With executor Pods.
     standing: Standing,
     node: NodeRecord,
@@ -44,6 +45,7 @@ impl Cell {
             required: Vec::new(),
             optional: Vec::new(),
             cordoned: false,
+            rests: false,
             standing: Standing::Open,
             node: NodeRecord::default(),
             room: Room {
@@ -69,6 +71,7 @@ fn bidders(cells: &[Cell]) -> Vec<Bidder<'_>> {
             required_tags: &cell.required,
             optional_tags: &cell.optional,
             cordoned: cell.cordoned,
+            rests: cell.rests,
             node: (cell.executor == ExecutorKind::Pods).then(|| Ground {
                 name: &cell.name,
                 standing: cell.standing,

@@ -1,5 +1,6 @@
 //! The part of a plan that needs places: one batch for the auction.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -65,10 +66,13 @@ fn places(
 ) -> Vec<Result<Place, String>> {
     let (bidders, starting) = bidders(world, now);
     let mut auction = Auction::new(bidders, starting, knobs);
-    let asking = asking(wanted);
-    let residents = world.residents(&asking);
-    if !asking.is_empty() || !residents.is_empty() {
-        auction = auction.among(residents);
+    let asks = |one: &Wanted| !one.demand.pods.is_empty() && one.demand.scheduler.is_none();
+    let asks = wanted.iter().any(asks);
+    if asks || world.any_keeps_off() {
+        let residents = world.residents(&asking(wanted));
+        if asks || !residents.is_empty() {
+            auction = auction.among(residents);
+        }
     }
     wanted
         .iter()
@@ -85,23 +89,20 @@ fn places(
         .collect()
 }
 
-/// What is asked of the Pods near it, once for all that is of one template.
+/// What the auction places, as Pods see it, and what it asks of them: a process once, however many of its instances.
 fn asking(wanted: &[Wanted]) -> Vec<Asking<'_>> {
-    let mut asking: Vec<Asking<'_>> = Vec::new();
-    let asks = |one: &&Wanted| !one.demand.pods.is_empty() && one.demand.scheduler.is_none();
-    for wanted in wanted.iter().filter(asks) {
-        let needs = &wanted.demand.pods;
-        if !asking
-            .iter()
-            .rev()
-            .take(1)
-            .any(|known| std::ptr::eq(known.needs, needs))
-        {
-            let namespace = &wanted.key.namespace;
-            asking.push(Asking { namespace, needs });
-        }
-    }
-    asking
+    let mut known = HashSet::new();
+    let placed = wanted.iter().filter(|one| one.demand.scheduler.is_none());
+    let first = placed.filter(|one| match &one.work {
+        Work::Lrp { process, .. } => known.insert(process),
+        Work::Task(_) => true,
+    });
+    first
+        .map(|one| Asking {
+            likeness: one.ask().likeness(),
+            needs: &one.demand.pods,
+        })
+        .collect()
 }
 
 /// `error` as the record has it already, where it differs in nothing but numbers: it is not written again for that.
@@ -157,7 +158,7 @@ fn bidders(world: &World, now: Timestamp) -> (Vec<Bidder<'_>>, i64) {
             let node = cell.node.as_ref().map(|node| world.foreign(&node.name));
             let foreign = node.unwrap_or_default();
             let mut bidder = bidder(world, index, name, cell, load, foreign);
-            bidder.cordoned |= rests(cell, now);
+            bidder.rests = rests(cell, now);
             bidders.push(bidder);
         }
     }
@@ -205,7 +206,51 @@ pub(super) fn bidder<'a>(
         optional_tags: &cell.optional_tags,
         // Its rep may have begun anew and not said yet that it drains.
         cordoned: cell.unschedulable || cell.evacuate,
+        rests: false,
         node,
         room,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    use super::*;
+    use crate::api::{CellState, CellStatus, ExecutorKind, template::Resources};
+    use crate::converge::world::Version;
+
+    #[test]
+    fn a_cell_that_is_held_down_rests_and_is_not_cordoned() {
+        let at = |second| Timestamp::from_second(second).expect("a time in range");
+        let cell = CellRecord {
+            version: Version::default(),
+            generation: 1,
+            zone: "z".into(),
+            executor: ExecutorKind::Process,
+            node: None,
+            capacity: Resources::default(),
+            containers: 1,
+            required_tags: Vec::new(),
+            optional_tags: Vec::new(),
+            unschedulable: false,
+            evacuate: false,
+            loss_confirmed: false,
+            status: CellStatus {
+                state: Some(CellState::Present),
+                held_down_until: Some(MicroTime(at(130))),
+                ..CellStatus::default()
+            },
+        };
+        let mut world = World::default();
+        world.put_cell("a", cell);
+        for (now, expected) in [(100, true), (130, false)] {
+            let (bidders, _) = bidders(&world, at(now));
+            let found: Vec<_> = bidders
+                .iter()
+                .map(|one| (one.rests, one.cordoned))
+                .collect();
+            assert_eq!(found, [(expected, false)], "{now}");
+        }
     }
 }

@@ -65,7 +65,13 @@ pub(super) fn decide(
     let process = Key::new(&*key.namespace, &*lrp.process);
     let desired = world.desired(&process);
     let life = |cell: &str, epoch: Option<i64>| world.life(cell, epoch);
-    let mut act = lrp::decide(lrp, desired, &life, &|cell| world.remains(cell), now);
+    let mut act = lrp::decide(
+        lrp,
+        desired,
+        &life,
+        &|cell| world.remains_of(key, cell),
+        now,
+    );
     if let lrp::Act::RestartHere { .. } = act
         && let Some(cell) = &lrp.status.cell_name
         && let Some(Ok(demand)) = desired.map(|desired| &desired.demand)

@@ -72,8 +72,22 @@ impl One<'_> {
         }
     }
 
-    pub(super) fn observe(&self, limit: Option<StartLimit>, now: Timestamp) -> Seen {
+    pub(super) fn observe(&self, limit: Option<StartLimit>, strict: bool, now: Timestamp) -> Seen {
         let (state, end) = match (self.pod, self.local) {
+            // Of what must not run twice a grace that is over proves nothing.
+            (Some(pod), _) if strict && pod.deleting.is_some() && !pod.phase.is_over() => {
+                let due = observe(pod, limit, now).due;
+                return Seen {
+                    due,
+                    ..Seen::now(ContainerState::Stopping)
+                };
+            }
+            (Some(pod), Some(Local::Crashed(words))) if pod.deleting.is_some() => {
+                return Seen::over(End::Crashed(words.clone()));
+            }
+            (None, Some(Local::Crashed(words))) => {
+                return Seen::over(End::Crashed(words.clone()));
+            }
             (Some(pod), _) => return observe(pod, limit, now),
             (None, None) => (ContainerState::None, None),
             (None, Some(Local::SetAside)) => (ContainerState::Reserved, None),
@@ -92,6 +106,12 @@ impl One<'_> {
 }
 
 impl Facts<'_> {
+    /// Whether a Pod of this slot other than this run's may still run, of what must not run twice.
+    pub(super) fn may_still_run(&self, guid: &str) -> bool {
+        let mut others = self.pods.iter().filter(|pod| pod.guid != guid);
+        self.strict && others.any(|pod| !pod.phase.is_over())
+    }
+
     fn about(&self, guid: &str) -> Step {
         let pod = self.pods.iter().copied().find(|pod| pod.guid == guid);
         let recorded = self.recorded(guid);

@@ -49,7 +49,11 @@ impl PodIndex {
             }
         }
         self.drop_entry(&pod.key.clone());
-        self.release(&pod.work, &pod.guid);
+        let held = self.local(&pod.work).and_then(|all| all.get(&pod.guid));
+        // How it crashed is told when this Pod is over.
+        if !matches!(held, Some(Local::Crashed(_))) {
+            self.release(&pod.work, &pod.guid);
+        }
         self.of_work
             .entry(pod.work.clone())
             .or_default()

@@ -47,7 +47,9 @@ impl Facts<'_> {
             Record::Lrp(lrp) => {
                 let status = &lrp.status;
                 let placed = status.state != ActualLRPState::Unclaimed;
-                !placed && status.cell_name.is_none() && !lrp.version.deleting
+                // Nothing replaces what must not run twice while it may still run.
+                let held_back = self.strict && status.suspect.is_some();
+                !placed && !held_back && status.cell_name.is_none() && !lrp.version.deleting
             }
             Record::Task(task) => {
                 let status = &task.status;
@@ -187,7 +189,7 @@ impl Facts<'_> {
         let Some(scheduler) = self.scheduler_sought() else {
             return Step::Wait(None);
         };
-        if self.pods.iter().any(open) {
+        if self.pods.iter().any(open) || self.may_still_run(self.new_guid) {
             return Step::Wait(None);
         }
         let has_pod = |guid: &String| self.pods.iter().any(|pod| pod.guid == *guid);
@@ -208,6 +210,7 @@ impl Facts<'_> {
                 let tell = tell.and_then(|words| self.tell(&words));
                 tell.unwrap_or(Step::CreateUnbound(guid.clone()))
             }
+            (None, Some((guid, Local::Crashed(_)))) => Step::Forget(guid.clone()),
             (None, Some((_, Local::Refused(_) | Local::Paused(_)))) => self.pause(LONG_PAUSE),
             (None, None) => match self.rejected_until().filter(|due| self.now < *due) {
                 Some(due) => Step::Wait(Some(due)),

@@ -74,7 +74,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn now(state: ContainerState) -> Seen {
+    pub(super) fn now(state: ContainerState) -> Seen {
         Seen {
             state,
             end: None,
@@ -82,7 +82,7 @@ impl Seen {
         }
     }
 
-    fn over(end: End) -> Seen {
+    pub(super) fn over(end: End) -> Seen {
         let state = match end {
             End::Crashed(_) | End::Succeeded(_) => ContainerState::CompletedCrashed,
             End::Rejected(..) | End::Deleted => ContainerState::CompletedShutdown,

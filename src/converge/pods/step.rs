@@ -31,6 +31,8 @@ pub enum Local {
     Refused(String),
     /// The slot, which waits for a scheduler, gets no Pod before that time.
     Paused(Timestamp),
+    /// It must not run twice and has crashed, as its record will tell once nothing of its Pod runs any more.
+    Crashed(String),
 }
 
 /// What was read just now, past every cache.
@@ -130,6 +132,13 @@ pub enum Step {
     CreateUnbound(String),
     /// Make no such Pod before that time.
     Pause(Timestamp),
+    /// Note how this instance has crashed: its Pod is deleted before its record tells.
+    NoteCrash {
+        /// Its guid.
+        guid: String,
+        /// Why.
+        words: String,
+    },
     /// Forget what is held of an instance.
     Forget(String),
     /// Delete a Pod.

@@ -3,10 +3,12 @@
 use super::decide::One;
 use super::state::{End, Seen};
 use super::step::{DeleteWhy, Facts, Local, Step};
+use crate::converge::fence;
 use crate::converge::harmony::said::{self, LrpFacts, TaskFacts};
 use crate::converge::harmony::{
-    self, LrpAction, LrpRecord, TaskAction, TaskRecord as TaskView, view,
+    self, ContainerState, LrpAction, LrpRecord, TaskAction, TaskRecord as TaskView, view,
 };
+use crate::converge::lrp::transition::Verb;
 use crate::converge::task::CANCELLED;
 use crate::converge::task::transition::Outcome;
 use crate::converge::world::{Lrp, TaskRecord};
@@ -25,13 +27,18 @@ impl Facts<'_> {
             None => LrpRecord::None { desired: false },
             Some(lrp) => view::lrp(&lrp.status, one.cell, one.guid),
         };
-        let seen = one.observe(self.limit(one, lrp, record), self.now);
+        let seen = one.observe(self.limit(one, lrp, record), self.strict, self.now);
         let table = if self.strict {
             harmony::strict_lrp
         } else {
             harmony::lrp
         };
         let action = table(record, seen.state, one.mode());
+        if self.strict
+            && let Some(step) = self.ends_first(one, lrp, action, &seen)
+        {
+            return step;
+        }
         let gives_up = matches!(
             action,
             LrpAction::Unclaim | LrpAction::DropSuspect | LrpAction::DropEvacuating
@@ -69,6 +76,63 @@ impl Facts<'_> {
         }
     }
 
+    /// What comes before the table's step for an instance that must not run twice: nothing begins, and nothing is told to
+    /// have ended, before all of the slot's Pods have.
+    fn ends_first(
+        &self,
+        one: &One<'_>,
+        lrp: Option<&Lrp>,
+        action: LrpAction,
+        seen: &Seen,
+    ) -> Option<Step> {
+        match action {
+            LrpAction::Reserve | LrpAction::Run => {
+                self.may_still_run(one.guid).then_some(Step::Wait(None))
+            }
+            LrpAction::ReportCrash
+            | LrpAction::Unclaim
+            | LrpAction::DropSuspect
+            | LrpAction::DropEvacuating => {
+                let pod = one.pod.filter(|pod| !pod.phase.is_over())?;
+                let Some(End::Crashed(words)) = &seen.end else {
+                    return None;
+                };
+                Some(match one.local {
+                    Some(Local::Crashed(_)) => {
+                        self.remove(one.guid, Some(pod), false, DeleteWhy::Ended)
+                    }
+                    Some(_) | None => Step::NoteCrash {
+                        guid: one.guid.to_owned(),
+                        words: words.clone(),
+                    },
+                })
+            }
+            LrpAction::Nothing if seen.state == ContainerState::Stopping => {
+                let pod = one.pod?;
+                // Its grace, and what the kubelet may need beyond it, is over.
+                let overdue = pod.deleting.is_some() && seen.due.is_none();
+                let status = &lrp.filter(|_| overdue)?.status;
+                let ordinary = status.instance_guid.as_deref() == Some(one.guid);
+                let error = fence::waits_for_pod(one.cell, &pod.key.name, pod.node.as_deref());
+                let news = ordinary && status.placement_error.as_ref() != Some(&error);
+                let instance = self.instance(one).filter(|_| news)?;
+                Some(Step::Lrp {
+                    done: "waits for its Pod to end",
+                    verb: Verb::Stall { instance, error },
+                    end: None,
+                })
+            }
+            LrpAction::Nothing
+            | LrpAction::Claim
+            | LrpAction::ReportRunning
+            | LrpAction::ReportEvacuating
+            | LrpAction::CreateRecord
+            | LrpAction::Refuse
+            | LrpAction::Stop
+            | LrpAction::Delete => None,
+        }
+    }
+
     pub(super) fn task(&self, one: &One<'_>, task: Option<&TaskRecord>) -> Step {
         let task = task.filter(|task| !task.version.deleting);
         let record = match task {
@@ -80,7 +144,7 @@ impl Facts<'_> {
             // It was placed where its Pod was bound: that was its run.
             return self.fail_spent(one.guid);
         }
-        let seen = one.observe(None, self.now);
+        let seen = one.observe(None, false, self.now);
         let mut action = harmony::task(record, seen.state, one.mode());
         let refused = one.local.filter(|_| one.pod.is_none());
         if let (TaskView::PendingMine, Some(Local::Refused(_))) = (record, refused) {

@@ -6,6 +6,7 @@ mod index;
 mod model;
 mod reading;
 mod scheduled;
+mod strict;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -65,6 +66,14 @@ fn ready() -> Value {
 
 fn status(state: Value) -> Value {
     json!({ "name": "main", "ready": true, "restartCount": 0, "image": "web", "imageID": "", "state": state })
+}
+
+/// Its Pod still runs, of which one container has ended.
+fn half_ended(exit_code: i32) -> Value {
+    let mut helper = status(json!({ "running": {} }));
+    helper["name"] = json!("helper");
+    let main = status(json!({ "terminated": { "exitCode": exit_code, "reason": "Error" } }));
+    json!({ "phase": "Running", "containerStatuses": [main, helper] })
 }
 
 fn failed(terminated: Value) -> Value {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::api::TaskState;
 use crate::converge::life::Life;
-use crate::converge::neighbours::{Likeness, Of, PodKin, PodNeeds, PodTerm, Resident};
+use crate::converge::neighbours::{
+    Likeness, Likenesses, Of, PodKin, PodNeeds, PodTerm, Resident, Terms,
+};
 use crate::converge::node::NodeRecord;
 
 use super::{Key, World};
@@ -77,6 +79,11 @@ impl Kins {
         }
     }
 
+    /// Whether Pods of this number must not have others near.
+    pub fn keeps_off(&self, number: u32) -> bool {
+        self.get(number).is_some_and(|kin| !kin.apart.is_empty())
+    }
+
     fn get(&self, number: u32) -> Option<&PodKin> {
         let slot = self.by_number.get(number as usize)?.as_ref();
         slot.map(|(kin, _)| kin.as_ref())
@@ -133,19 +140,40 @@ impl Minders {
     }
 }
 
-/// Who asks for which Pods near it, or not near it.
+/// Work that is to be placed, and what it asks of the Pods near it: once for all that is of one template.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
-    /// The namespace.
-    pub namespace: &'a str,
+    /// As the terms of others see it.
+    pub likeness: Likeness<'a>,
     /// What is asked for.
     pub needs: &'a PodNeeds,
 }
 
-impl Asking<'_> {
-    fn means(&self, other: &Likeness<'_>) -> bool {
-        let mut terms = self.needs.near.iter().chain(&self.needs.apart);
-        terms.any(|term| term.means(self.namespace, other))
+/// What decides which Pods matter to a batch.
+#[derive(Default)]
+struct Matters<'a> {
+    /// What it asks for.
+    terms: Terms<'a>,
+    /// What it is.
+    likenesses: Likenesses<'a>,
+}
+
+impl<'a> Matters<'a> {
+    fn of(asking: &[Asking<'a>]) -> Self {
+        let mut matters = Matters::default();
+        for one in asking {
+            let namespace = one.likeness.namespace;
+            let terms = one.needs.near.iter().chain(&one.needs.apart);
+            terms.for_each(|term| matters.terms.add(namespace, term));
+            matters.likenesses.add(one.likeness);
+        }
+        matters
+    }
+
+    /// Whether any of these terms of Pods that are there keeps some of the batch off.
+    fn keeps_off(&self, namespace: &str, apart: &[PodTerm]) -> bool {
+        let mut terms = apart.iter();
+        terms.any(|term| self.likenesses.any_is_meant(namespace, term))
     }
 }
 
@@ -155,23 +183,33 @@ impl World {
         !self.minders.is_empty() && !self.waiting.is_empty()
     }
 
-    /// The Pods that `asking` means, and all that must not have others near: all that the auction must know of. Empty
-    /// at once where nothing asks and nothing is kept apart.
+    /// Whether any Pod must not have others near: what asks for nothing may be kept off all the same.
+    pub fn any_keeps_off(&self) -> bool {
+        let kins = &self.nodes.kins;
+        let mut leaving = self.nodes.own.unnamed();
+        !self.minders.apart.is_empty()
+            || !kins.guards.is_empty()
+            || leaving.any(|pod| kins.keeps_off(pod.kin))
+    }
+
+    /// The Pods that `asking` means, and those that must not have it near: all that the auction must know of.
     pub fn residents(&self, asking: &[Asking<'_>]) -> Vec<Resident<'_>> {
-        let mut residents = self.foreign_residents(asking);
-        self.own_residents(asking, &mut residents);
+        if asking.is_empty() {
+            return Vec::new();
+        }
+        let matters = Matters::of(asking);
+        let mut residents = self.foreign_residents(&matters);
+        self.own_residents(&matters, &mut residents);
         residents
     }
 
-    fn foreign_residents(&self, asking: &[Asking<'_>]) -> Vec<Resident<'_>> {
+    fn foreign_residents(&self, matters: &Matters<'_>) -> Vec<Resident<'_>> {
         let kins = &self.nodes.kins;
         let place = |name: &str| self.node(name).map(|node| (None, node));
-        let meant = |kin: &PodKin| {
-            let likeness = kin.likeness();
-            asking.iter().any(|one| one.means(&likeness))
-        };
+        let meant = |kin: &PodKin| matters.terms.any_means(&kin.likeness());
+        let keeps_off = |kin: &PodKin| matters.keeps_off(&kin.namespace, &kin.apart);
         let mut places: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        if !asking.is_empty() {
+        if !matters.terms.is_empty() {
             let others = kins.all().filter(|(_, kin)| meant(kin));
             places.extend(others.map(|(number, _)| (number, Vec::new())));
         }
@@ -183,6 +221,9 @@ impl World {
             }
         }
         for (number, nodes) in &kins.guards {
+            if !kins.get(*number).is_some_and(keeps_off) {
+                continue;
+            }
             let guarded = places.entry(*number).or_default();
             if guarded.is_empty() {
                 guarded.extend(nodes.keys().filter_map(|name| place(name)));
@@ -193,7 +234,7 @@ impl World {
             let Some(kin) = kins.get(pod.kin) else {
                 continue;
             };
-            if !kin.apart.is_empty() || meant(kin) {
+            if keeps_off(kin) || meant(kin) {
                 let there = places.entry(pod.kin).or_default();
                 there.extend(place(&pod.node));
             }
@@ -210,14 +251,21 @@ impl World {
         residents.collect()
     }
 
-    fn own_residents<'a>(&'a self, asking: &[Asking<'_>], residents: &mut Vec<Resident<'a>>) {
-        let mut enter = |likeness: Likeness<'a>, apart: &'a [PodTerm], key: &'a Key| {
-            if apart.is_empty() && !asking.iter().any(|one| one.means(&likeness)) {
+    fn own_residents<'a>(&'a self, matters: &Matters<'_>, residents: &mut Vec<Resident<'a>>) {
+        let mut look = |of: Of<'a>, key: &'a Key| {
+            let demand = match of {
+                Of::Process(_) => self.desired.get(key).map(|desired| &desired.demand),
+                Of::Task(_) => self.task(key).map(|task| &task.demand),
+            };
+            let Some(Ok(demand)) = demand else { return };
+            let likeness = demand.likeness(&key.namespace, of);
+            let apart = &demand.pods.apart;
+            if !matters.keeps_off(&key.namespace, apart) && !matters.terms.any_means(&likeness) {
                 return;
             }
-            let places = match likeness.of {
-                Some(Of::Process(_)) => self.places_of(key),
-                Some(Of::Task(_)) | None => self.place_of_task(key).into_iter().collect(),
+            let places = match of {
+                Of::Process(_) => self.places_of(key),
+                Of::Task(_) => self.place_of_task(key).into_iter().collect(),
             };
             if !places.is_empty() {
                 residents.push(Resident {
@@ -227,17 +275,7 @@ impl World {
                 });
             }
         };
-        let mut look = |of: Of<'a>, key: &'a Key| {
-            let demand = match of {
-                Of::Process(_) => self.desired.get(key).map(|desired| &desired.demand),
-                Of::Task(_) => self.task(key).map(|task| &task.demand),
-            };
-            if let Some(Ok(demand)) = demand {
-                let likeness = demand.likeness(&key.namespace, of);
-                enter(likeness, &demand.pods.apart, key);
-            }
-        };
-        if asking.is_empty() {
+        if matters.terms.is_empty() {
             for whose in &self.minders.apart {
                 match whose {
                     Whose::Process(key) => look(Of::Process(&key.name), key),

@@ -56,6 +56,17 @@ pub(super) struct Nodes {
     cells: HashMap<String, BTreeSet<String>>,
 }
 
+/// A Pod that is not counted any more.
+pub(super) struct Removed {
+    node: Arc<str>,
+    /// What it counted for there.
+    booked: Foreign,
+    /// Which Pods it was like.
+    pub kin: u32,
+    /// It did not have others near it.
+    kept_off: bool,
+}
+
 /// What a change of a node means to others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeNews {
@@ -146,12 +157,13 @@ impl World {
         resources: Resources,
         kin: PodKin,
     ) -> bool {
-        let known = self.nodes.pods.get(&uid).map(|pod| pod.kin);
-        let before = self.remove_pod(uid);
         let booked = Foreign { resources, pods: 1 };
         let node = self.book_on(node, booked);
-        let frees = self.frees(before, &node, booked);
+        // Before the old one leaves, which would free its number for the new one.
         let kin = self.nodes.kins.enter(kin, Some(&node));
+        let before = self.remove_pod(uid);
+        let changed = before.as_ref().is_none_or(|before| before.kin != kin);
+        let frees = self.frees(before.as_ref(), &node, booked);
         let pod = ForeignPod {
             node,
             resources,
@@ -159,14 +171,17 @@ impl World {
             seen: self.relist as u32,
         };
         self.nodes.pods.insert(uid, pod);
-        frees || known != Some(kin) && self.pods_may_let_in()
+        frees || changed && self.pods_may_let_in()
     }
 
-    /// Removes a Pod. Returns whether that frees room on a Cell.
+    /// Removes a Pod. Returns whether that frees room on a Cell, or may let in what it kept off: near it need not be on
+    /// its node.
     pub fn remove_foreign(&mut self, uid: u128) -> bool {
-        self.remove_pod(uid).is_some_and(|(node, booked)| {
-            !booked.is_nothing() && self.cell_of_node(&node).is_some()
-        })
+        let Some(removed) = self.remove_pod(uid) else {
+            return false;
+        };
+        let frees = !removed.booked.is_nothing() && self.cell_of_node(&removed.node).is_some();
+        frees || self.pods_may_let_in() || removed.kept_off && !self.waiting.is_empty()
     }
 
     /// Books what a Pod counts for on its node.
@@ -201,16 +216,11 @@ impl World {
     }
 
     /// Whether a Pod on the node of a Cell takes less than it did.
-    pub(super) fn frees(
-        &self,
-        before: Option<(Arc<str>, Foreign)>,
-        node: &Arc<str>,
-        booked: Foreign,
-    ) -> bool {
-        let less = before.is_some_and(|(former, before)| {
-            let (was, is) = (before.resources, booked.resources);
-            former != *node
-                || before.pods > booked.pods
+    pub(super) fn frees(&self, before: Option<&Removed>, node: &Arc<str>, booked: Foreign) -> bool {
+        let less = before.is_some_and(|before| {
+            let (was, is) = (before.booked.resources, booked.resources);
+            before.node != *node
+                || before.booked.pods > booked.pods
                 || was.memory > is.memory
                 || was.disk > is.disk
                 || was.cpu > is.cpu
@@ -218,25 +228,31 @@ impl World {
         less && self.cell_of_node(node).is_some()
     }
 
-    /// Removes a Pod of anybody. Returns its node and what it counted for there.
-    pub(super) fn remove_pod(&mut self, uid: u128) -> Option<(Arc<str>, Foreign)> {
-        let removed = match self.nodes.pods.remove(&uid) {
+    /// Removes a Pod of anybody. Returns what it was.
+    pub(super) fn remove_pod(&mut self, uid: u128) -> Option<Removed> {
+        let (node, kin, booked, is_foreign) = match self.nodes.pods.remove(&uid) {
             Some(pod) => {
-                self.nodes.kins.leave(pod.kin, Some(&pod.node));
                 let booked = Foreign {
                     resources: pod.resources,
                     pods: 1,
                 };
-                (pod.node, booked)
+                (pod.node, pod.kin, booked, true)
             }
             None => {
                 let pod = self.nodes.own.remove(uid)?;
-                self.nodes.kins.leave(pod.kin, None);
-                (pod.node, pod.booked)
+                (pod.node, pod.kin, pod.booked, false)
             }
         };
-        self.unbook(&removed.0, removed.1);
-        Some(removed)
+        let kept_off = self.nodes.kins.keeps_off(kin);
+        let guarded = Some(&*node).filter(|_| is_foreign);
+        self.nodes.kins.leave(kin, guarded);
+        self.unbook(&node, booked);
+        Some(Removed {
+            node,
+            booked,
+            kin,
+            kept_off,
+        })
     }
 
     /// All Pods are listed: drops what the list that began with [`World::begin_relist`] did not show.
@@ -294,6 +310,7 @@ impl World {
             let cells = self.nodes.cells.entry(now.to_owned()).or_default();
             cells.insert(cell.to_owned());
         }
+        self.review_pods_of(cell);
     }
 
     /// Looks again how Cells stand, on one node or on all. Returns those for which it changed.
@@ -324,91 +341,4 @@ impl World {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Version;
-    use super::*;
-    use crate::api::ExecutorKind;
-
-    fn takes(cpu: i64) -> Resources {
-        Resources {
-            memory: 10 * cpu,
-            disk: 0,
-            cpu,
-        }
-    }
-
-    #[test]
-    fn the_books_of_foreign_pods_balance() {
-        let mut world = World::default();
-        world.put_foreign(1, "n1", takes(100), PodKin::default());
-        world.put_foreign(2, "n1", takes(50), PodKin::default());
-        world.put_foreign(2, "n1", takes(20), PodKin::default());
-        let foreign = world.foreign("n1");
-        assert_eq!((foreign.pods, foreign.resources), (2, takes(120)));
-        world.remove_foreign(1);
-        world.remove_foreign(1);
-        assert_eq!(world.foreign("n1").resources, takes(20));
-        world.put_foreign(2, "n2", takes(20), PodKin::default());
-        assert_eq!(world.foreign("n1"), Foreign::default());
-        let since = world.begin_relist();
-        world.put_foreign(3, "n2", takes(1), PodKin::default());
-        world.end_foreign_list(since);
-        let foreign = world.foreign("n2");
-        assert_eq!((foreign.pods, foreign.resources), (1, takes(1)));
-        world.remove_foreign(3);
-        assert!(world.nodes.taken.is_empty() && world.nodes.pods.is_empty());
-        assert_eq!(world.nodes.kins.len(), 0);
-    }
-
-    fn cell(node: &str, revision: u64) -> CellRecord {
-        CellRecord {
-            version: Version {
-                uid: "u".into(),
-                revision,
-                ..Version::default()
-            },
-            generation: 1,
-            zone: "z1".into(),
-            executor: ExecutorKind::Pods,
-            node: Some(CellNode {
-                name: node.into(),
-                standing: Standing::NotRead,
-            }),
-            capacity: Resources::default(),
-            containers: 1,
-            required_tags: Vec::new(),
-            optional_tags: Vec::new(),
-            unschedulable: false,
-            evacuate: false,
-            loss_confirmed: false,
-            status: Default::default(),
-        }
-    }
-
-    #[test]
-    fn the_cell_of_a_node_is_known_however_it_comes_and_goes() {
-        let mut world = World::default();
-        let of = |world: &World, node| world.cell_of_node(node).map(str::to_owned);
-        world.put_cell("a", cell("n1", 1));
-        assert_eq!(of(&world, "n1").as_deref(), Some("a"));
-        world.put_cell("a", cell("n2", 2));
-        assert_eq!(
-            (of(&world, "n1"), of(&world, "n2")),
-            (None, Some("a".into()))
-        );
-        world.put_cell("a", cell("n1", 1));
-        assert_eq!(of(&world, "n2").as_deref(), Some("a"), "older");
-        world.remove_cell("a", "u");
-        assert_eq!(of(&world, "n2"), None);
-        world.put_cell("b", cell("n1", 3));
-        world.retain_cells(&HashSet::new());
-        assert_eq!((of(&world, "n1"), world.nodes_of_cells().len()), (None, 0));
-    }
-
-    /// A hash table is between 7/16 and 7/8 full, and needs one byte more for each place.
-    #[test]
-    fn a_foreign_pod_takes_at_most_150_bytes() {
-        let place = std::mem::size_of::<(u128, ForeignPod)>() + 1;
-        assert!(place * 16 / 7 <= 150, "{place} bytes a place");
-    }
-}
+mod tests;

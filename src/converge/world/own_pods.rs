@@ -24,6 +24,8 @@ pub(super) struct OwnPod {
     pub booked: Foreign,
     /// Which Pods it is like.
     pub kin: u32,
+    /// It bears the label by which fencers know what must not run twice.
+    strict: bool,
     /// The re-list it was last seen in.
     pub seen: u32,
 }
@@ -56,6 +58,13 @@ impl OwnPods {
     /// Those that no record names.
     pub fn unnamed(&self) -> impl Iterator<Item = &OwnPod> {
         self.unnamed.iter().filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// Whether a Pod that runs `guid` for this record bears no label for fencers.
+    pub fn is_unfenced(&self, work: &WorkKey, guid: &str) -> bool {
+        let of_work = self.by_work.get(work).into_iter().flatten();
+        let mut pods = of_work.filter_map(|uid| self.pods.get(uid));
+        pods.any(|pod| &*pod.guid == guid && !pod.strict)
     }
 
     pub fn remove(&mut self, uid: u128) -> Option<OwnPod> {
@@ -104,12 +113,13 @@ impl World {
         guid: &str,
         kin: PodKin,
     ) -> bool {
-        let is_new = !self.nodes.own.pods.contains_key(&uid);
-        let before = self.remove_pod(uid);
-        let booked = beside(requests, self.charged(&work, guid));
+        let booked = beside(requests, self.charged(&work, guid, node));
         let node = self.book_on(node, booked);
-        let frees = self.frees(before, &node, booked);
+        // Before the old one leaves, which would free its number for the new one.
         let kin = self.nodes.kins.enter(kin, None);
+        let before = self.remove_pod(uid);
+        let changed = before.as_ref().is_none_or(|before| before.kin != kin);
+        let frees = self.frees(before.as_ref(), &node, booked);
         let pod = OwnPod {
             node,
             work,
@@ -117,10 +127,18 @@ impl World {
             requests,
             booked,
             kin,
+            strict: false,
             seen: self.relist as u32,
         };
         self.nodes.own.enter(uid, pod);
-        frees || is_new && self.pods_may_let_in()
+        frees || changed && self.pods_may_let_in()
+    }
+
+    /// A Pod of ours bears the label of what must not run twice.
+    pub fn mark_strict(&mut self, uid: u128) {
+        if let Some(pod) = self.nodes.own.pods.get_mut(&uid) {
+            pod.strict = true;
+        }
     }
 
     /// A record has changed: counts its Pods anew.
@@ -135,7 +153,7 @@ impl World {
             let Some(pod) = self.nodes.own.pods.get(&uid) else {
                 continue;
             };
-            let now = beside(pod.requests, self.charged(&pod.work, &pod.guid));
+            let now = beside(pod.requests, self.charged(&pod.work, &pod.guid, &pod.node));
             if now == pod.booked {
                 continue;
             }
@@ -149,137 +167,43 @@ impl World {
         }
     }
 
-    /// What the record that names this guid is charged for it.
-    fn charged(&self, work: &WorkKey, guid: &str) -> Option<Resources> {
-        let (named, charges) = match work.kind {
+    /// What the record that names this guid is charged for it, if its Cell is this node: a Pod that is elsewhere takes
+    /// room there, and nobody is charged for that.
+    fn charged(&self, work: &WorkKey, guid: &str, node: &str) -> Option<Resources> {
+        let (cell, charges) = match work.kind {
             WorkKind::Lrp => {
                 let entry = self.lrps.get(&work.key)?;
                 let mut named = entry.record.status.named();
-                (named.any(|one| one.guid == Some(guid)), &entry.charges)
+                let named = named.find(|one| one.guid == Some(guid))?;
+                (named.cell, &entry.charges)
             }
             WorkKind::Task => {
                 let entry = self.tasks.get(&work.key)?;
-                let named = entry.record.status.instance_guid.as_deref() == Some(guid);
-                (named, &entry.charges)
+                let status = &entry.record.status;
+                if status.instance_guid.as_deref() != Some(guid) {
+                    return None;
+                }
+                (status.cell_name.as_deref()?, &entry.charges)
             }
         };
+        let ground = self.cells.get(cell)?.node.as_ref()?;
+        if ground.name != node {
+            return None;
+        }
         // All instances that one record names are charged alike.
-        let charge = charges.first().filter(|_| named)?;
-        Some(charge.resources)
+        charges.first().map(|charge| charge.resources)
+    }
+
+    /// A Cell is another node than before, or none any more: counts the Pods anew of the records that name it.
+    pub(super) fn review_pods_of(&mut self, cell: &str) {
+        if self.nodes.own.pods.is_empty() {
+            return;
+        }
+        for work in self.works_on(cell) {
+            self.review_pods(|| work);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Desired, Key, Lrp, Version};
-    use super::*;
-    use crate::api::{ActualLRPState, ActualLRPStatus, MissingCellPolicy};
-    use crate::converge::demand::Demand;
-
-    fn cpu(cpu: i64) -> Resources {
-        Resources {
-            cpu,
-            ..Resources::default()
-        }
-    }
-
-    fn version(revision: u64) -> Version {
-        Version {
-            uid: "u".into(),
-            revision,
-            ..Version::default()
-        }
-    }
-
-    fn web() -> Key {
-        Key::new("ns", "web")
-    }
-
-    /// The instance asks for 100 thousandths, and runs `guid` on n1.
-    fn says(world: &mut World, revision: u64, guid: &str) {
-        let demand = Demand {
-            resources: cpu(100),
-            ..Demand::default()
-        };
-        let desired = Desired {
-            version: version(1),
-            instances: 1,
-            domain: None,
-            policy: MissingCellPolicy::Strict,
-            demand: Ok(Arc::new(demand)),
-            status: Default::default(),
-        };
-        world.put_desired(&web(), desired);
-        let status = ActualLRPStatus {
-            state: ActualLRPState::Running,
-            cell_name: Some("n1".into()),
-            instance_guid: Some(guid.into()),
-            ..ActualLRPStatus::default()
-        };
-        let lrp = Lrp {
-            version: version(revision),
-            process: "web".into(),
-            index: 0,
-            owner: None,
-            status,
-        };
-        world.put_lrp(&web().instance(0), lrp);
-    }
-
-    fn work() -> WorkKey {
-        WorkKey::lrp(web().instance(0))
-    }
-
-    fn beside(world: &World) -> (i32, i64) {
-        let foreign = world.foreign("n1");
-        (foreign.pods, foreign.resources.cpu)
-    }
-
-    #[test]
-    fn a_pod_counts_for_what_its_records_charge_does_not() {
-        let mut world = World::default();
-        says(&mut world, 1, "one");
-        world.put_own(1, "n1", cpu(100), work(), "one", PodKin::default());
-        assert_eq!(beside(&world), (0, 0), "charged");
-        // A LimitRange gave it more, or less.
-        world.put_own(1, "n1", cpu(130), work(), "one", PodKin::default());
-        assert_eq!(beside(&world), (0, 30));
-        world.put_own(1, "n1", cpu(70), work(), "one", PodKin::default());
-        assert_eq!(beside(&world), (0, 0));
-    }
-
-    #[test]
-    fn a_pod_that_no_record_names_counts_in_full_until_it_is_gone() {
-        let mut world = World::default();
-        says(&mut world, 1, "one");
-        world.put_own(1, "n1", cpu(130), work(), "one", PodKin::default());
-        assert_eq!(world.nodes.own.unnamed().count(), 0);
-        // Its successor.
-        says(&mut world, 2, "two");
-        assert_eq!(beside(&world), (1, 130));
-        assert_eq!(world.nodes.own.unnamed().count(), 1);
-        world.put_own(2, "n1", cpu(130), work(), "two", PodKin::default());
-        assert_eq!(beside(&world), (1, 160));
-        assert!(world.remove_lrp(&work().key, "u"), "scaled down");
-        assert_eq!(beside(&world), (2, 260));
-        world.remove_foreign(1);
-        let since = world.begin_relist();
-        world.put_own(3, "n1", cpu(1), work(), "three", PodKin::default());
-        world.end_foreign_list(since);
-        assert_eq!(beside(&world), (1, 1));
-        world.remove_foreign(3);
-        assert_eq!(beside(&world), (0, 0));
-        let own = &world.nodes.own;
-        assert!(own.pods.is_empty() && own.by_work.is_empty() && own.unnamed.is_empty());
-        assert_eq!(world.nodes.kins.len(), 0);
-    }
-
-    #[test]
-    fn a_pod_may_be_seen_before_its_record() {
-        let mut world = World::default();
-        world.put_own(1, "n1", cpu(100), work(), "one", PodKin::default());
-        assert_eq!(beside(&world), (1, 100));
-        says(&mut world, 1, "one");
-        assert_eq!(beside(&world), (0, 0));
-    }
-}
+mod tests;

@@ -242,15 +242,10 @@ impl PresenceStore for EtcdStore {
             let cells: Vec<(String, i64)> = (answer.kvs().iter())
                 .filter_map(|kv| Some((cell_of(kv.key())?.to_owned(), kv.lease())))
                 .collect();
-            let client = {
-                let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-                current.client.clone()
-            };
-            let overdue = match client {
-                Some(client) => roll::overdue(client, &cells).await,
-                None => Default::default(),
-            };
-            let held = cells.into_iter().map(|(cell, _)| cell).collect();
+            let held = cells.iter().map(|(cell, _)| cell.clone()).collect();
+            // Without a connection it can't be told who is late, which must not look as if nobody were.
+            let client = self.client().ok_or(StoreError::Timeout(roll::TIMEOUT))?;
+            let overdue = roll::overdue(client, cells).await?;
             Ok(RollCall { held, overdue })
         }
         .boxed()

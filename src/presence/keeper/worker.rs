@@ -171,6 +171,8 @@ impl<B: Backend> Worker<B> {
             epoch = found.epoch(),
             "a newer rep of this machine holds the presence; idle until it is gone"
         );
+        // Whose fence there is, the newer one says; what this one had is taken back.
+        self.registration.fence = false;
         self.wires
             .keeping
             .send_modify(|keeping| keeping.superseded = true);
@@ -314,7 +316,9 @@ impl<B: Backend> Worker<B> {
                         let _nobody_waits = done.send(Err(KeeperError::NotHeld));
                     }
                     Some(Command::SetFence(fence, done)) => {
-                        self.registration.fence = fence;
+                        // Asked before it was superseded, it holds no more.
+                        let superseded = self.wires.keeping.borrow().superseded;
+                        self.registration.fence = fence && !superseded;
                         let _nobody_waits = done.send(Err(KeeperError::NotHeld));
                     }
                     Some(Command::Renew(done)) => {

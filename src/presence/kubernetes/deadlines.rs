@@ -35,6 +35,8 @@ pub struct Deadlines {
     order: BTreeSet<(Instant, String)>,
     /// When the last write of ours that went through was sent.
     proof: Option<Instant>,
+    /// When the watch last delivered anything: it tells of our own writes too.
+    watched: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -204,6 +206,18 @@ impl Deadlines {
     pub fn unannounced(&self, cell: &str) -> Option<Presence> {
         let known = self.cells.get(cell).filter(|_| !self.is_over(cell));
         known.and_then(Entry::unannounced).cloned()
+    }
+
+    /// The watch delivered something, or began with a list, at `now`.
+    pub fn watched(&mut self, now: Instant) {
+        self.watched = Some(now);
+    }
+
+    /// Whether the watch is known to have told of everything up to just now: what it told says who is late.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        let fresh = self.shortest_ttl() / 2;
+        let watched = self.watched;
+        watched.is_some_and(|at| now.saturating_duration_since(at) <= fresh)
     }
 
     /// Everybody who is not over, with a Lease or without.

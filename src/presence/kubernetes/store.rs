@@ -235,10 +235,21 @@ impl PresenceStore for KubernetesStore {
 
     fn roll_call(&self) -> BoxFuture<'_, Result<RollCall, StoreError>> {
         async move {
-            let (list, _) = self.list_now().await?;
+            // All Leases may take long just when many are gone; the watch may know as well.
+            let watched = self.deadlines().is_fresh(Instant::now());
+            let list = match watched {
+                true => within(TRY_TIMEOUT, self.list_now()).await,
+                false => self.list_now().await,
+            };
             let mut deadlines = self.deadlines();
             let now = Instant::now();
-            list.iter().for_each(|seen| deadlines.observe(seen, now));
+            match list {
+                Ok((list, _)) => list.iter().for_each(|seen| deadlines.observe(seen, now)),
+                Err(error) if deadlines.is_fresh(now) => {
+                    tracing::debug!(%error, "no list of all Leases: a roll call by what the watch told");
+                }
+                Err(error) => return Err(error),
+            }
             Ok(RollCall {
                 held: deadlines.live().map(|presence| presence.cell).collect(),
                 overdue: deadlines.overdue(now).map(str::to_owned).collect(),

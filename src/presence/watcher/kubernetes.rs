@@ -87,6 +87,7 @@ impl Feed for LeaseFeed {
         let presences = {
             let mut deadlines = self.store.deadlines();
             deadlines.relisted(&seen, version(Some(&from)), at);
+            deadlines.watched(at);
             deadlines.live().collect()
         };
         // A store that lost its data shows by its versions; it has no other name.
@@ -189,6 +190,7 @@ impl LeaseFeed {
                     }
                     Some(Ok(event)) => {
                         line.heard = Instant::now();
+                        self.store.deadlines().watched(line.heard);
                         line.served(begun);
                         let events = self.apply(event, &mut from, line);
                         if !line.tell(events).await {

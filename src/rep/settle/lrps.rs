@@ -54,6 +54,13 @@ impl Actor {
         if strict && begins && !self.may_begin_strict() {
             return Took::Nothing;
         }
+        if strict && action == LrpAction::Run && !live {
+            let known = self.records.get(key);
+            let recorded = known.and_then(|record| record.epoch_of(guid));
+            if harmony::reads_before_run(recorded, self.epoch()) {
+                return self.read_first(key);
+            }
+        }
         match action {
             LrpAction::Nothing => Took::Nothing,
             LrpAction::Reserve => match desired_lrp {

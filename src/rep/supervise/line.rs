@@ -1,6 +1,8 @@
-//! What a supervisor tells its rep, one line each.
+//! What a supervisor and its rep tell each other, one line each.
 
 use std::fmt;
+
+use crate::converge::fence::BootTime;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,29 @@ impl Line {
     }
 }
 
+/// What the rep asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM to the command's group.
+    Stop,
+    /// Nothing of it may run after this.
+    Deadline(BootTime),
+}
+
+impl Request {
+    /// Reads a line. `None` is a line that no rep writes.
+    pub fn parse(line: &str) -> Option<Request> {
+        match line {
+            "stop" => Some(Request::Stop),
+            _ => line
+                .strip_prefix("deadline ")?
+                .parse()
+                .ok()
+                .map(Request::Deadline),
+        }
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,6 +88,15 @@ mod tests {
             Line::Signaled(9),
         ] {
             assert_eq!(Line::parse(&format!("{line}\n")), Some(line));
+        }
+        let at = BootTime::from_nanos(7);
+        assert_eq!(Request::parse("stop"), Some(Request::Stop));
+        assert_eq!(
+            Request::parse(&format!("deadline {at}")),
+            Some(Request::Deadline(at))
+        );
+        for other in ["", "stop ", "deadline", "deadline ", "deadline x", "kill"] {
+            assert_eq!(Request::parse(other), None, "{other}");
         }
         assert_eq!(Line::Failed("a\nb".into()).to_string(), "failed a b");
         for other in ["", "exited", "exited x", "hello 1"] {

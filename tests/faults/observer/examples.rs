@@ -1,11 +1,14 @@
 //! Who watches the observer: a log that keeps everything, and for each invariant logs that break it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use diego_operator::api::{ActualLRPState, TaskState};
 use diego_operator::converge::task::CELL_DISAPPEARED;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
 
-use super::facts::{CellWrite, Entry, Fact, Lrp, Run, SECOND, TaskWrite};
+use super::facts::{CellWrite, Entry, Fact, Lrp, Run, SECOND, TaskWrite, Within};
 use super::judge::{Invariant, judge};
 use crate::support::Failure;
 
@@ -29,9 +32,51 @@ fn well() -> Vec<Fact> {
         Fact::Lrp(lrp("u0", ActualLRPState::Running, ("b", 6), None)),
         Fact::Recovered {
             took: 5 * SECOND,
-            within: 6 * SECOND,
+            within: Within {
+                promised: Duration::from_secs(5),
+                allowance: Duration::from_secs(1),
+            },
         },
         Fact::Rest { difference: None },
+    ]
+}
+
+/// The same, with changes of an instance that have another cause than the loss of its Cell.
+fn good() -> Vec<(&'static str, Vec<Fact>)> {
+    let then = |change: Lrp, more: Vec<Fact>| {
+        let mut log = well();
+        let facts = more.into_iter().chain([Fact::Lrp(change)]);
+        log.splice(7..7, facts.chain(vec![Fact::Stimulus; 11]));
+        log
+    };
+    let unclaimed = Lrp {
+        place: None,
+        guid: None,
+        ..lrp("u0", ActualLRPState::Unclaimed, ("a", 5), None)
+    };
+    let crashed = Lrp {
+        crashed: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+        ..unclaimed.clone()
+    };
+    let evacuated = Lrp {
+        evacuating: Some("g1".into()),
+        ..lrp("u0", ActualLRPState::Unclaimed, ("b", 6), None)
+    };
+    let leaves = Fact::Cell(CellWrite {
+        leaves: true,
+        ..cell(5, None)
+    });
+    let forged = Lrp {
+        guid: Some("g9".into()),
+        ..lrp("u0", ActualLRPState::Running, ("b", 6), None)
+    };
+    let forgery = Fact::Forged { guid: "g9".into() };
+    vec![
+        ("a loss", well()),
+        ("a crash", then(crashed, Vec::new())),
+        ("an evacuation", then(evacuated, Vec::new())),
+        ("a Cell that leaves", then(unclaimed, vec![leaves])),
+        ("a forgery", then(forged, vec![forgery])),
     ]
 }
 
@@ -70,7 +115,32 @@ fn ill() -> Vec<(Invariant, &'static str, Vec<Fact>)> {
         }
     }
     let running = |place| Fact::Lrp(lrp("u0", ActualLRPState::Running, place, None));
+    // Longer before the presence is gone than any lag of the observer.
+    let early = |fact: Fact| {
+        let mut facts = vec![fact];
+        facts.resize(12, Fact::Stimulus);
+        with(7, facts)
+    };
+    let other = Lrp {
+        guid: Some("g9".into()),
+        ..lrp("u0", ActualLRPState::Running, ("a", 5), None)
+    };
     vec![
+        (
+            Invariant::S3,
+            "a verdict a second before the presence is gone",
+            early(Fact::Cell(cell(9, Some(5)))),
+        ),
+        (
+            Invariant::S3,
+            "an instance moved, and no suspect kept",
+            early(running(("b", 6))),
+        ),
+        (
+            Invariant::S3,
+            "another instance where one runs",
+            early(Fact::Lrp(other)),
+        ),
         (
             Invariant::S1,
             "two records of one slot",
@@ -178,9 +248,11 @@ fn ill() -> Vec<(Invariant, &'static str, Vec<Fact>)> {
 /// Shows that the observer complains of what it must, and of nothing else. Returns how many logs it was shown.
 pub fn show() -> Result<usize, Failure> {
     let strict = BTreeSet::from(["web".to_owned()]);
-    let found = judge(&log(well()), &strict);
-    if !found.is_empty() {
-        return Err(format!("the observer complains of a good log: {found:?}").into());
+    for (what, facts) in good() {
+        let found = judge(&log(facts), &strict);
+        if !found.is_empty() {
+            return Err(format!("the observer complains of a good log, {what}: {found:?}").into());
+        }
     }
     let logs = ill();
     for (invariant, what, facts) in &logs {
@@ -259,9 +331,16 @@ fn lrp(
         index: 0,
         state,
         place: Some((cell.into(), epoch)),
-        guid: None,
+        guid: Some(guid_on(cell)),
         suspect: suspect.map(|(cell, epoch)| (cell.to_owned(), epoch)),
+        suspect_guid: suspect.map(|(cell, _)| guid_on(cell)),
+        ..Lrp::default()
     }
+}
+
+/// The run of the good log on this Cell.
+fn guid_on(cell: &str) -> String {
+    if cell == "a" { "g1" } else { "g3" }.to_owned()
 }
 
 fn task(state: TaskState, why: Option<&str>) -> TaskWrite {
@@ -280,5 +359,6 @@ fn cell(epoch: i64, lost: Option<i64>) -> CellWrite {
         name: "a".into(),
         epoch: Some(epoch),
         lost,
+        leaves: false,
     }
 }

@@ -1,8 +1,12 @@
 //! What can be seen from outside: processes that start and end, records that are written, presences that come and go.
 
+use std::time::Duration;
+
 use diego_operator::api::{ActualLRP, ActualLRPState, Cell, CellState, Task, TaskState};
 use diego_operator::converge::task::CELL_DISAPPEARED;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
 
 /// A moment on CLOCK_MONOTONIC, in nanoseconds: the one clock of all that runs on this machine.
 pub type Nanos = u64;
@@ -77,8 +81,39 @@ pub enum Fact {
         /// How long it took.
         took: Nanos,
         /// How long it may take.
-        within: Nanos,
+        within: Within,
     },
+    /// The test itself wrote this guid into a record.
+    Forged {
+        /// Which.
+        guid: String,
+    },
+}
+
+/// How long a recovery may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// What the design promises.
+    pub promised: Duration,
+    /// What is allowed on top on a machine that the whole installation shares with the test.
+    pub allowance: Duration,
+}
+
+impl Within {
+    /// The promise with what this fault adds to it.
+    pub const fn later(self, seconds: u64) -> Within {
+        Within {
+            promised: Duration::from_millis(self.promised.as_millis() as u64 + seconds * 1000),
+            allowance: self.allowance,
+        }
+    }
+}
+
+impl std::fmt::Display for Within {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [promised, allowance] = [self.promised, self.allowance].map(|it| it.as_secs_f64());
+        write!(f, "{promised:.1} + {allowance:.1} s")
+    }
 }
 
 /// One run of an instance or a Task.
@@ -113,6 +148,14 @@ pub struct Lrp {
     pub guid: Option<String>,
     /// Where its suspect is.
     pub suspect: Option<(String, i64)>,
+    /// Which run that is.
+    pub suspect_guid: Option<String>,
+    /// Which run is evacuated.
+    pub evacuating: Option<String>,
+    /// When it last crashed.
+    pub crashed: Option<MicroTime>,
+    /// How often it was given back.
+    pub rejections: Option<i32>,
 }
 
 /// What a Task says.
@@ -148,11 +191,14 @@ pub struct CellWrite {
     pub epoch: Option<i64>,
     /// While it is Missing, the epoch that was lost.
     pub lost: Option<i64>,
+    /// Whether its work is to go elsewhere.
+    pub leaves: bool,
 }
 
 impl From<&ActualLRP> for Lrp {
     fn from(lrp: &ActualLRP) -> Self {
         let status = lrp.status.clone().unwrap_or_default();
+        let suspect_guid = status.suspect.as_ref().map(|one| one.instance_guid.clone());
         let suspect = status.suspect.map(|one| (one.cell_name, one.cell_epoch));
         Lrp {
             uid: lrp.uid().unwrap_or_default(),
@@ -162,6 +208,10 @@ impl From<&ActualLRP> for Lrp {
             place: status.cell_name.zip(status.cell_epoch),
             guid: status.instance_guid,
             suspect,
+            suspect_guid,
+            evacuating: status.evacuating.map(|one| one.instance_guid),
+            crashed: status.last_crash_time,
+            rejections: status.rejection_count,
         }
     }
 }
@@ -183,12 +233,17 @@ impl From<&Cell> for CellWrite {
     fn from(cell: &Cell) -> Self {
         let status = cell.status.clone().unwrap_or_default();
         let is_missing = status.state == Some(CellState::Missing);
+        let leaves = matches!(
+            status.state,
+            Some(CellState::Evacuating | CellState::Evacuated)
+        );
         let recovery = status.last_recovery.filter(|_| is_missing);
         CellWrite {
             uid: cell.uid().unwrap_or_default(),
             name: cell.name_any(),
             epoch: status.epoch,
             lost: recovery.map(|recovery| recovery.epoch),
+            leaves,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Whether a log of facts keeps the invariants of the design: a function of the log alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use diego_operator::api::{ActualLRPState, TaskState};
 
 use super::facts::{CellWrite, Entry, Fact, Lrp, Nanos, Run, SECOND, TaskWrite};
+use super::known::Known;
 
 /// So many writes one stimulus may cause on one record; a hot loop makes hundreds.
 const WRITES: usize = 30;
@@ -14,9 +16,6 @@ const WRITES_IN_WINDOW: usize = 60;
 
 /// See [`WRITES_IN_WINDOW`].
 const WINDOW: Nanos = 15 * SECOND;
-
-/// The observer hears of presences and of records by two watches: one may lag behind the other so far.
-const LAG: Nanos = 3 * SECOND;
 
 /// What must hold, as the design numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +74,7 @@ impl std::fmt::Display for Violation {
 pub fn judge(log: &[Entry], strict: &BTreeSet<String>) -> Vec<Violation> {
     let mut judge = Judge {
         strict,
-        presences: presences(log),
+        known: Known::of(log),
         found: Vec::new(),
         runs: Vec::new(),
         slots: BTreeMap::new(),
@@ -93,31 +92,6 @@ pub fn judge(log: &[Entry], strict: &BTreeSet<String>) -> Vec<Violation> {
     judge.found
 }
 
-/// When each registration was seen, and when it was seen to be gone.
-type Presences = BTreeMap<String, Vec<(i64, Option<Nanos>)>>;
-
-fn presences(log: &[Entry]) -> Presences {
-    let mut presences = Presences::new();
-    for entry in log {
-        match &entry.fact {
-            Fact::Registered { cell, epoch } => {
-                let known = presences.entry(cell.clone()).or_default();
-                if !known.iter().any(|(seen, _)| seen == epoch) {
-                    known.push((*epoch, None));
-                }
-            }
-            Fact::Gone { cell, epoch } => {
-                let known = presences.entry(cell.clone()).or_default();
-                if let Some(one) = known.iter_mut().find(|(seen, _)| seen == epoch) {
-                    one.1.get_or_insert(entry.at);
-                }
-            }
-            _ => {}
-        }
-    }
-    presences
-}
-
 /// A run, and when it ended: `None` while nobody saw that.
 struct Seen {
     run: Run,
@@ -127,7 +101,7 @@ struct Seen {
 
 struct Judge<'a> {
     strict: &'a BTreeSet<String>,
-    presences: Presences,
+    known: Known,
     found: Vec<Violation>,
     runs: Vec<Seen>,
     /// The record of each slot.
@@ -156,7 +130,7 @@ impl Judge<'_> {
                     seen.alive = Some(*alive);
                 }
             }
-            Fact::Registered { .. } | Fact::Gone { .. } => {}
+            Fact::Registered { .. } | Fact::Gone { .. } | Fact::Forged { .. } => {}
             Fact::Lrp(lrp) => {
                 self.count(
                     &format!("ActualLRP {}-{}", lrp.process, lrp.index),
@@ -178,14 +152,14 @@ impl Judge<'_> {
                     self.say(Invariant::L1, difference.clone());
                 }
             }
-            Fact::Recovered { took, within } if took > within => {
-                let [took, within] = [took, within].map(|nanos| *nanos as f64 / SECOND as f64);
-                self.say(
-                    Invariant::L2,
-                    format!("all ran elsewhere after {took:.2} s; promised are {within:.2} s"),
-                );
+            Fact::Recovered { took, within } => {
+                let most = within.promised + within.allowance;
+                let took = Duration::from_nanos(*took);
+                if took > most {
+                    let text = format!("all ran elsewhere after {took:.2?}; promised are {within}");
+                    self.say(Invariant::L2, text);
+                }
             }
-            Fact::Recovered { .. } => {}
         }
     }
 
@@ -221,10 +195,51 @@ impl Judge<'_> {
             self.epoch(&lrp.uid, cell, *epoch);
         }
         let before = self.lrps.insert(lrp.uid.clone(), lrp.clone());
+        if let Some(before) = &before {
+            self.moved(before, lrp, at);
+        }
         let known = before.and_then(|before| before.suspect);
-        if let Some((cell, epoch)) = lrp.suspect.as_ref().filter(|it| known.as_ref() != Some(it)) {
+        if let Some((cell, epoch)) = lrp.suspect.as_ref().filter(|it| known.as_ref() != Some(it))
+            && !self.leaves(cell)
+        {
             self.justified(cell, *epoch, at, &format!("{lrp:?}"));
         }
+    }
+
+    /// An instance that was at work, and is another or elsewhere now.
+    fn moved(&mut self, before: &Lrp, lrp: &Lrp, at: Nanos) {
+        let was_at_work = matches!(
+            before.state,
+            ActualLRPState::Claimed | ActualLRPState::Running
+        );
+        let (Some((cell, epoch)), Some(guid)) = (&before.place, &before.guid) else {
+            return;
+        };
+        let stays = lrp.place.as_ref().is_some_and(|(now, _)| now == cell);
+        if !was_at_work || (stays && lrp.guid.as_ref() == Some(guid)) {
+            return;
+        }
+        let crashed = lrp.state == ActualLRPState::Crashed || lrp.crashed != before.crashed;
+        let refused = lrp.rejections > before.rejections;
+        let retired = self.known.ended(guid, at);
+        let evacuated = lrp.evacuating.as_ref() == Some(guid) || self.leaves(cell);
+        // What the suspect's replacement had begun is dropped when the suspect is back.
+        let promoted = before.suspect_guid.is_some() && before.suspect_guid == lrp.guid;
+        // As in Diego, a running container beats a claim.
+        let runs = |seen: &Seen| Some(&seen.run.guid) == lrp.guid.as_ref() && seen.alive.is_none();
+        let beaten = before.state == ActualLRPState::Claimed
+            && lrp.state == ActualLRPState::Running
+            && self.runs.iter().any(runs);
+        let forged = self.known.forged(Some(guid)) || self.known.forged(lrp.guid.as_ref());
+        if !(crashed || refused || retired || evacuated || promoted || beaten || forged) {
+            self.justified(cell, *epoch, at, &format!("{before:?} became {lrp:?}"));
+        }
+    }
+
+    /// Whether a Cell was asked to leave.
+    fn leaves(&self, cell: &str) -> bool {
+        let mut cells = self.cells.values();
+        cells.any(|known| known.name == cell && known.leaves)
     }
 
     fn task(&mut self, task: &TaskWrite, at: Nanos) {
@@ -267,16 +282,9 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether, at `at`, the registration `epoch` of a Cell or a later one had been gone.
+    /// Whether, at `at`, the registration `epoch` of a Cell had been gone.
     fn justified(&mut self, cell: &str, epoch: i64, at: Nanos, what: &str) {
-        let known = self.presences.get(cell);
-        let gone = known.is_some_and(|known| {
-            let ended = |(seen, gone): &(i64, Option<Nanos>)| {
-                *seen >= epoch && gone.is_some_and(|gone| gone <= at + LAG)
-            };
-            known.iter().any(ended)
-        });
-        if !gone {
+        if !self.known.gone(cell, epoch, at) {
             let text = format!("the presence of {cell} under epoch {epoch} was there: {what}");
             self.say(Invariant::S3, text);
         }

@@ -58,15 +58,12 @@ where
     }
 }
 
-/// Tells of every presence that comes and goes, for as long as it is polled.
-pub async fn presences(endpoints: Vec<String>, log: Log) {
+/// Tells of every presence that one member of the store sees come and go, for as long as it is polled.
+pub async fn presences(endpoint: String, log: Log) {
     let mut held: BTreeMap<String, i64> = BTreeMap::new();
-    let mut turn = 0;
     loop {
-        let endpoint = endpoints[turn % endpoints.len()].clone();
-        turn += 1;
         // Only the way it ended could be told.
-        let _ = follow(endpoint, &log, &mut held).await;
+        let _ = follow(endpoint.clone(), &log, &mut held).await;
         tokio::time::sleep(PAUSE).await;
     }
 }

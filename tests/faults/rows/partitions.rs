@@ -109,6 +109,7 @@ async fn two(
         cells: &[("b", "z2"), ("c", "z3")],
         instances: 9,
         tasks: 3,
+        once: 3,
         ..Setup::default()
     };
     stage.set(setup).await
@@ -139,10 +140,8 @@ async fn cut_off(stage: &mut Stage, there: Way, back: Way) -> Result<Figures, Fa
     network.set(Way::Open);
     stage.site.cell_state(&cell, CellState::Present).await?;
     stage.moved(&before, &["a"], since).await?;
-    Ok(Figures {
-        away,
-        note: String::new(),
-    })
+    stage.keep(network);
+    Ok(Figures::away(away))
 }
 
 async fn rep_unanswered(stage: &mut Stage) -> Result<Figures, Failure> {
@@ -161,6 +160,7 @@ async fn rep_unanswered(stage: &mut Stage) -> Result<Figures, Failure> {
         .unwrap_or_default();
     let was_lost = status.state == Some(CellState::Missing);
     network.set(Way::Open);
+    stage.keep(network);
     stage.site.cell_state(&cell, CellState::Present).await?;
     if was_lost {
         stage.moved(&before, &["a"], since).await?;
@@ -191,6 +191,7 @@ async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
     stage.site.running("more", 6, |_| true).await?;
     stage.unmoved(&before).await?;
     no_loss(stage).await?;
+    stage.keep(network);
     Ok(Figures::default())
 }
 
@@ -206,6 +207,7 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
         cells: &crate::stage::THREE,
         instances: 9,
         tasks: 3,
+        once: 3,
         ..Setup::default()
     };
     let before = stage.set(setup).await?;
@@ -227,6 +229,7 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
     let away = stage.moved(&before, &["b"], since).await?;
     stage.tasks_failed(1, 2).await?;
     let longest = away.iter().copied().fold(0.0, f64::max);
+    stage.keep(network);
     Ok(Figures::note(format!(
         "once the store was heard again, all ran elsewhere {longest:.1} s later"
     )))

@@ -63,7 +63,7 @@ pub fn rows() -> Vec<Row> {
             45,
             "a tenant writes records that are not his",
             "he may not",
-            "tests/chart/rights.rs",
+            "tests/chart/tenants.rs",
         ),
         elsewhere(
             46,

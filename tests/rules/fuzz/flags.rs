@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use clap::Parser;
-use diego_operator::config::{Cli, Program};
+use diego_operator::config::{Cli, MetricsArgs, Program};
 use proptest::prelude::*;
 
 use super::{bend, bounded, config};
 
-const CONTROLLER: [&str; 17] = [
+const CONTROLLER: [&str; 21] = [
     "--presence=etcd",
     "--etcd-endpoints=http://a:2379,https://b:2379",
     "--etcd-ca=ca.pem",
@@ -27,9 +27,13 @@ const CONTROLLER: [&str; 17] = [
     "--leader-elect-lease-duration-seconds=2.5",
     "--starting-container-weight=0.25",
     "--mass-loss-threshold-percent=33",
+    "--metrics-tls-cert=tls.crt",
+    "--metrics-tls-key=tls.key",
+    "--metrics-auth=token",
+    "--metrics-token-audience=diego-metrics,other",
 ];
 
-const REP: [&str; 12] = [
+const REP: [&str; 17] = [
     "--cell-id=cell-1",
     "--zone=z1",
     "--executor=process",
@@ -42,6 +46,19 @@ const REP: [&str; 12] = [
     "--evacuation-timeout-seconds=600",
     "--instance-log-size=1Mi",
     "--node-name=node-1",
+    "--fence-deadline-file=/run/fence/deadline",
+    "--fence-ready-file=/run/fence/ready",
+    "--metrics-tls-cert=tls.crt",
+    "--metrics-tls-key=tls.key",
+    "--metrics-auth=token",
+];
+
+const FENCE: [&str; 5] = [
+    "--deadline-file=/run/fence/deadline",
+    "--ready-file=/run/fence/ready",
+    "--cri-socket=unix:///run/containerd/containerd.sock",
+    "--health-addr=0.0.0.0:8082",
+    "--log-format=json",
 ];
 
 /// A longer word that is no flag costs clap seconds: it looks for the flags that it resembles.
@@ -60,6 +77,14 @@ fn line(flags: &'static [&'static str]) -> impl Strategy<Value = Vec<Vec<u8>>> {
     })
 }
 
+/// Tokens are never asked for in plain text.
+fn is_served(metrics: &MetricsArgs) {
+    if metrics.validate().is_ok() {
+        assert!(!metrics.asks() || metrics.tls().is_some());
+        assert!(metrics.asks() || metrics.metrics_token_audience.is_empty());
+    }
+}
+
 fn parse(program: &str, line: Vec<Vec<u8>>) {
     let words = ["diego", program].map(OsString::from).into_iter();
     let words = words.chain(line.into_iter().map(OsString::from_vec));
@@ -73,14 +98,18 @@ fn parse(program: &str, line: Vec<Vec<u8>>) {
                     args.leader.validate(),
                 );
                 let _ = (args.auction(), args.common.etcd());
+                is_served(&args.common.metrics);
             }
             Program::Rep(args) => {
                 let valid = args.validate().is_ok() && args.common.validate().is_ok();
                 if valid {
                     let (capacity, offer) = (args.capacity(), args.offer());
                     let _ = (capacity, offer, args.cell_id(), args.evacuation_timeout());
+                    let _ = args.fence();
                 }
+                is_served(&args.common.metrics);
             }
+            Program::Fence(args) => drop(args.config()),
             _ => {}
         },
     }
@@ -97,5 +126,10 @@ proptest! {
     #[test]
     fn of_the_rep(line in line(&REP)) {
         bounded(|| parse("rep", line));
+    }
+
+    #[test]
+    fn of_the_fencer(line in line(&FENCE)) {
+        bounded(|| parse("fence", line));
     }
 }

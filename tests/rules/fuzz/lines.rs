@@ -1,9 +1,13 @@
-//! Lines and words: what supervisors say, URLs, and lists of hosts.
+//! Lines and words: what supervisors and reps say, deadlines in files, URLs, lists of hosts, and headers of requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use diego_operator::callback::{HostEntry, HostPolicy, receiver};
-use diego_operator::rep::supervise::Line;
+use diego_operator::converge::fence::BootTime;
+use diego_operator::fence::stamp::{self, Deadline};
+use diego_operator::http::{bearer, prefers_openmetrics};
+use diego_operator::rep::supervise::{Line, Request};
+use http::{HeaderMap, HeaderValue, header};
 use proptest::prelude::*;
 
 use super::{bend, bounded, config};
@@ -30,6 +34,55 @@ proptest! {
                 assert!(!written.contains('\n'), "{written:?}");
                 assert_eq!(Line::parse(&written).map(|line| line.to_string()), Some(written));
             }
+        });
+    }
+
+    #[test]
+    fn of_reps(text in bend::text(&["stop", "deadline 123456789012"])) {
+        bounded(|| {
+            if let Some(Request::Deadline(at)) = Request::parse(&text) {
+                assert_eq!(Request::parse(&format!("deadline {at}")), Some(Request::Deadline(at)));
+                // What it is made of can be reckoned with.
+                let _ = (at.since(BootTime::from_nanos(1)), at.after(std::time::Duration::MAX));
+            }
+        });
+    }
+
+    #[test]
+    fn deadlines_in_files(text in bend::text(&["123456789012 0b1e-4d\n", "off 0b1e-4d\n"])) {
+        bounded(|| {
+            match Deadline::parse(&text) {
+                Ok((deadline, boot)) => {
+                    let line = deadline.line(boot);
+                    assert_eq!(Deadline::parse(&line), Ok((deadline, boot)), "{line:?}");
+                }
+                Err(problem) => assert!(problem.len() < 2000, "{problem}"),
+            }
+            let now = BootTime::from_nanos(123_456_789_012);
+            let _ = stamp::is_at_work(&text, "0b1e-4d", now);
+        });
+    }
+
+    #[test]
+    fn tokens_in_headers(value in bend::bytes(vec![b"Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln".to_vec(), b"bearer  a".to_vec()])) {
+        bounded(|| {
+            let Ok(value) = HeaderValue::from_bytes(&value) else { return };
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+            if let Some(token) = bearer(&headers) {
+                assert!(!token.is_empty() && token.len() <= 16 << 10);
+                assert_eq!(token.trim(), token);
+            }
+        });
+    }
+
+    #[test]
+    fn formats_in_headers(accept in bend::text(&[
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        "text/html, */*;q=0.1",
+    ])) {
+        bounded(|| {
+            let wanted = prefers_openmetrics([&*accept].into_iter());
+            assert!(!wanted || accept.contains("application/openmetrics-text"), "{accept}");
         });
     }
 

@@ -6,9 +6,10 @@ use diego_operator::api::quantity;
 use diego_operator::api::template::resources;
 use diego_operator::api::{ActualLRP, Cell, DesiredLRP, Task};
 use diego_operator::callback;
+use diego_operator::converge::neighbours::{PodNeeds, keeps_off};
 use diego_operator::converge::pods;
 use diego_operator::converge::process_spec::{ProcessSpec, expand};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -139,6 +140,35 @@ fn pod() -> Value {
     })
 }
 
+/// A Pod's wish to be near others, and apart from others.
+fn neighbours() -> Value {
+    let selector = json!({
+        "matchLabels": {"app": "web"},
+        "matchExpressions": [
+            {"key": "tier", "operator": "In", "values": ["a", "b"]},
+            {"key": "old", "operator": "DoesNotExist"},
+        ],
+    });
+    let term = |topology: &str| {
+        json!({
+            "labelSelector": selector, "topologyKey": topology, "namespaces": ["space", "other"],
+            "namespaceSelector": null, "matchLabelKeys": [], "mismatchLabelKeys": [],
+        })
+    };
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let preferred = json!([{"weight": 1, "podAffinityTerm": term("zone")}]);
+    json!({
+        "containers": [{"name": "web", "image": "i"}],
+        "affinity": {
+            "podAffinity": {required: [term("zone"), {"topologyKey": "zone", "namespaceSelector": {}}]},
+            "podAntiAffinity": {
+                required: [term("kubernetes.io/hostname")],
+                "preferredDuringSchedulingIgnoredDuringExecution": preferred,
+            },
+        },
+    })
+}
+
 /// Reads an object, and reads what it would write again.
 fn read<K: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(tree: &Value) -> Option<K> {
     let object: K = serde_json::from_value(tree.clone()).ok()?;
@@ -241,6 +271,22 @@ proptest! {
             if let Ok(pod) = serde_json::from_value::<Pod>(tree) {
                 let _ = pods::owner(&pod.metadata);
                 let _ = pods::PodRecord::read(&pod);
+            }
+        });
+    }
+
+    #[test]
+    fn needs_of_neighbours(tree in bend::tree(vec![neighbours()])) {
+        bounded(|| {
+            let Ok(spec) = serde_json::from_value::<PodSpec>(tree) else { return };
+            match PodNeeds::read(&spec) {
+                Ok(_) => {}
+                Err(problem) => assert!(problem.starts_with("spec.affinity."), "{problem}"),
+            }
+            let apart = spec.affinity.as_ref().and_then(|all| all.pod_anti_affinity.as_ref());
+            if let Some(apart) = apart {
+                let terms = apart.required_during_scheduling_ignored_during_execution.iter().flatten();
+                assert!(keeps_off(apart).len() <= terms.count());
             }
         });
     }

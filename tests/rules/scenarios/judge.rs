@@ -55,6 +55,7 @@ pub fn presence(sandbox: &mut Sandbox, words: &[&str], now: Timestamp) -> Result
             ledger_epoch: number_of("ledger")?.or(record.status.epoch),
             revision: number_of("revision")?.or(record.status.epoch).unwrap_or(0),
             phase,
+            fence: None,
         },
     };
     let verdict = cell::judge(&record, &seen);

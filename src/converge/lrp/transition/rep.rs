@@ -147,6 +147,22 @@ pub(super) fn crash(
     })
 }
 
+pub(super) fn stall(
+    status: &ActualLRPStatus,
+    instance: &Instance,
+    error: &str,
+) -> Result<ActualLRPStatus, Refusal> {
+    match role(status, instance)? {
+        Role::Ordinary => Ok(ActualLRPStatus {
+            placement_error: Some(clip(error)),
+            ..status.clone()
+        }),
+        Role::Suspect => Err(Refusal::Kept("Suspect")),
+        Role::Evacuating => Err(Refusal::Kept("Evacuating")),
+        Role::Stranger => Err(Refusal::CannotBeUnclaimed(describe(status))),
+    }
+}
+
 pub(super) fn give_back(
     status: &ActualLRPStatus,
     instance: &Instance,

@@ -297,7 +297,9 @@ impl<'a> Reference<'a> {
 }
 
 fn is_open(cell: &Cell) -> bool {
-    !cell.cordoned && (cell.executor == ExecutorKind::Process || cell.standing == Standing::Open)
+    !cell.cordoned
+        && !cell.rests
+        && (cell.executor == ExecutorKind::Process || cell.standing == Standing::Open)
 }
 
 fn runs(cell: &Cell, demand: &Demand) -> bool {
@@ -349,6 +351,9 @@ fn why_not(cell: &Cell, demand: &Demand, unwelcome: Option<&str>) -> Vec<String>
     }
     if cell.cordoned {
         return vec!["node(s) were cordoned by their Cell".into()];
+    }
+    if cell.rests {
+        return vec!["node(s) were held back with their Cell".into()];
     }
     if !is_tagged(cell, demand) {
         return vec!["node(s) didn't match the placement tags".into()];

@@ -102,6 +102,7 @@ pub(super) fn cells() -> impl Strategy<Value = Vec<Cell>> {
                     required,
                     optional,
                     cordoned: cordoned == 0,
+                    rests: cordoned == 1,
                     standing,
                     node,
                     room: Room {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{Deleting, Local, Phase, PodRecord, Step};
 use super::model::{Model, version};
-use super::{at, failed, read, read_task, ready, waiting};
+use super::{at, failed, half_ended, read, read_task, ready, waiting};
 use crate::api::{
     ActualLRPState, ActualLRPStatus, EvacuatingInstance, SuspectInstance, TaskState, TaskStatus,
 };
@@ -39,6 +39,7 @@ pub(super) fn stages(of: fn(Value) -> PodRecord) -> Vec<Option<PodRecord>> {
         of(ready()),
         of(waiting("ImagePullBackOff", "no such image")),
         of(failed(json!({ "exitCode": 1 }))),
+        of(half_ended(1)),
         of(json!({ "phase": "Succeeded" })),
         of(evicted),
         deleted(60),
@@ -60,7 +61,9 @@ fn each(record: impl Fn(&mut Model), of: fn(Value) -> PodRecord, mut check: impl
     for life in LIVES {
         for pod in stages(of) {
             for local in held() {
-                for refuses in [false, true] {
+                for (refuses, strict) in
+                    [(false, false), (true, false), (false, true), (true, true)]
+                {
                     let local = local.clone().map(|local| ("g1".to_owned(), local));
                     let mut model = Model {
                         lrp: None,
@@ -70,6 +73,7 @@ fn each(record: impl Fn(&mut Model), of: fn(Value) -> PodRecord, mut check: impl
                         life,
                         scheduler: None,
                         refuses,
+                        strict,
                     };
                     record(&mut model);
                     check(model);
@@ -225,6 +229,7 @@ fn a_placed_instance_is_claimed_made_and_reported() {
         life: Life::Alive,
         scheduler: None,
         refuses: false,
+        strict: false,
     };
     model.settle();
     assert_eq!(
@@ -292,6 +297,7 @@ fn a_task_that_failed_since_its_cell_left_does_not_run_on() {
             life,
             scheduler: None,
             refuses: false,
+            strict: false,
         };
         let steps = model.settle();
         let deletes = |step: &Step| matches!(step, Step::Delete { force: false, .. });
@@ -316,6 +322,7 @@ fn the_outcome_of_a_task_is_not_deleted_on_what_a_cache_says() {
         life: Life::Alive,
         scheduler: None,
         refuses: false,
+        strict: false,
     };
     let steps = model.settle();
     assert_eq!(steps.first(), Some(&Step::ReadRecord), "{steps:?}");
@@ -352,6 +359,7 @@ fn a_pod_on_another_node_than_its_cell_is_not_reported() {
             life: Life::Alive,
             scheduler: None,
             refuses: false,
+            strict: false,
         };
         let steps = model.settle();
         assert!(

@@ -28,6 +28,8 @@ pub(super) struct Model {
     pub(super) scheduler: Option<&'static str>,
     /// The API server refuses to make Pods.
     pub(super) refuses: bool,
+    /// It must not run twice.
+    pub(super) strict: bool,
 }
 
 impl Model {
@@ -61,7 +63,7 @@ impl Model {
             life: &|cell, _| if cell == "a" { self.life } else { Life::Alive },
             epoch: &|cell| (cell == "a").then_some(12),
             start_timeout: Some(60),
-            strict: false,
+            strict: self.strict,
             scheduler: self.scheduler,
             cell_of: &|node| (node == "n1").then(|| ("a".to_owned(), 12)),
             is_elsewhere: &|cell, node| cell == "a" && node != "n1",
@@ -109,6 +111,24 @@ impl Model {
         }
     }
 
+    /// What must not run twice gets no second Pod while one may run, nor any while its suspect is held.
+    fn assert_alone(&self, guid: &str, before: &Model) {
+        let mut others = self.pods.iter().filter(|pod| pod.guid != guid);
+        let alone = others.all(|pod| pod.phase.is_over());
+        assert!(!self.strict || alone, "two at once: {before:#?}");
+    }
+
+    /// What must not run twice has not ended while its Pod may run.
+    fn assert_ended(&self, verb: &lrp::Verb, before: &Model) {
+        let said = match verb {
+            lrp::Verb::Crash { instance, .. } | lrp::Verb::GiveBack { instance, .. } => instance,
+            _ => return,
+        };
+        let mut own = self.pods.iter().filter(|pod| pod.guid == said.guid);
+        let ended = own.all(|pod| pod.phase.is_over());
+        assert!(!self.strict || ended, "{verb:?} while it runs: {before:#?}");
+    }
+
     fn take(&mut self, step: &Step, before: &Model) {
         let alive = matches!(self.life, Life::Alive | Life::Draining);
         match step {
@@ -122,6 +142,7 @@ impl Model {
             Step::Create(run) => {
                 assert!(alive, "{before:#?}");
                 assert!(self.pods.iter().all(|pod| pod.guid != run.guid));
+                self.assert_alone(&run.guid, before);
                 self.local.remove(&run.guid);
                 let mut pod = match self.is_task() {
                     true => read_task(json!({})),
@@ -137,6 +158,7 @@ impl Model {
                 self.local.insert(guid.clone(), refused);
             }
             Step::CreateUnbound(guid) => {
+                self.assert_alone(guid, before);
                 let open = |pod: &PodRecord| pod.cell.is_none() && pod.node.is_none();
                 let mut ours = self.pods.iter().filter(|pod| pod.owner == "lrp-1");
                 assert!(!ours.any(open), "two at once: {before:#?}");
@@ -148,6 +170,11 @@ impl Model {
                 pod.uid = format!("pod-{guid}");
                 (pod.guid, pod.cell, pod.node) = (guid.clone(), None, None);
                 self.pods.push(pod);
+            }
+            Step::NoteCrash { guid, words } => {
+                assert!(self.strict, "{before:#?}");
+                let crashed = Local::Crashed(words.clone());
+                self.local.insert(guid.clone(), crashed);
             }
             Step::Forget(guid) => drop(self.local.remove(guid)),
             Step::Delete { guid, force, .. } => {
@@ -174,6 +201,7 @@ impl Model {
                 let waits = matches!(verb, lrp::Verb::Place { place: Err(_), .. });
                 let may = alive || waits;
                 assert!(may, "{verb:?} of a life that is over: {before:#?}");
+                self.assert_ended(verb, before);
                 let lrp = self.lrp.as_mut().expect("a record is written");
                 let next = lrp::apply(&lrp.status, verb, at(30));
                 let next = next.unwrap_or_else(|no| panic!("{no}: {verb:?} on {before:#?}"));

@@ -20,6 +20,7 @@ fn awaiting(kind: WorkKind) -> Model {
         life: Life::Alive,
         scheduler: Some("volcano"),
         refuses: false,
+        strict: false,
     };
     match kind {
         WorkKind::Lrp => {

@@ -387,3 +387,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_watch_told_is_fresh_for_half_of_the_shortest_ttl() {
+    let (start, mut deadlines) = (Instant::now(), Deadlines::default());
+    deadlines.relisted([&seen("a", 1, 1), &seen("b", 2, 2)], 100, start);
+    assert!(!deadlines.is_fresh(start), "a list alone is no watch");
+    deadlines.watched(start);
+    deadlines.observe(&seen("b", 3, 2), at(start, 2.9));
+    assert!(deadlines.is_fresh(at(start, 2.9)));
+    assert!(!deadlines.is_fresh(at(start, 3.1)));
+    // And then it says who is late.
+    deadlines.watched(at(start, 4.0));
+    assert!(deadlines.is_fresh(at(start, 4.0)));
+    let late: Vec<&str> = deadlines.overdue(at(start, 4.0)).collect();
+    assert_eq!(late, ["a"]);
+}
