@@ -7,8 +7,8 @@ mod charging;
 mod kin;
 mod nodes;
 mod own_pods;
-mod remains;
 mod planned;
+mod remains;
 mod stored;
 mod touched;
 
