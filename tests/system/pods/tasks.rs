@@ -136,11 +136,12 @@ async fn a_task_that_the_kubelet_does_not_admit_fails_and_is_not_run_again() -> 
     site.run_task(&job("next")).await?;
     let next = pod_of_task(&site, "next").await?;
     let all = ours(&site).await.ok_or("no Pods are listed")?;
-    let mut uids: Vec<_> = all.iter().map(ResourceExt::uid).collect();
-    let mut expected = [pod.uid(), next.uid()];
-    uids.sort();
-    expected.sort();
-    assert_eq!(uids, expected, "no second Pod of the refused Task");
+    let known = [pod.uid(), next.uid()];
+    assert!(
+        all.iter().all(|pod| known.contains(&pod.uid())),
+        "a second Pod of the refused Task: {}",
+        json!(all)
+    );
     let after = task_is(&site, "full", TaskState::Completed).await?;
     assert_eq!(after.failure_reason, Some(reason));
     Ok(())
