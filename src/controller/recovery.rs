@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::api::ActualLRPState;
+use crate::api::{ActualLRPState, CellState};
 use crate::converge::cell::{self, LossTimes, Observation, Source, Verdict};
 use crate::converge::life::Life;
 use crate::converge::plan::Scope;
@@ -200,7 +200,7 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
         if context.kept.keep(&context.gate, loss) {
             return Outcome::Kept;
         }
-        let problem = match try_verdict(context, loss).await {
+        let problem = match try_verdict(context, loss, warned).await {
             Ok(outcome) => return outcome,
             Err(problem) => problem,
         };
@@ -216,7 +216,8 @@ async fn verdict(context: &Arc<Context>, loss: &Loss) -> Outcome {
     }
 }
 
-async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, String> {
+/// One try; `again` when there was one before, whose write may have taken effect without an answer.
+async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result<Outcome, String> {
     // Records before presences: what registers after this is not what the read below misses.
     let (ledger_epoch, recorded) = context.world(|world| {
         let ledger = world.cells().get(&loss.cell);
@@ -277,9 +278,22 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss) -> Result<Outcome, Str
     });
     Ok(match written.await.map_err(|error| error.to_string())? {
         Some((record, verdict)) => Outcome::Written(Box::new(record), verdict),
-        None if context.world(|world| world.cells().contains_key(&loss.cell)) => Outcome::Nothing,
-        None => Outcome::NoObject { recorded },
+        None => match context.world(|world| world.cells().get(&loss.cell).cloned()) {
+            Some(record) if again && is_told(&record, loss) => {
+                Outcome::Written(Box::new(record), Verdict::Lost)
+            }
+            Some(_) => Outcome::Nothing,
+            None => Outcome::NoObject { recorded },
+        },
     })
+}
+
+/// Whether the ledger holds the verdict on this very loss.
+fn is_told(record: &CellRecord, loss: &Loss) -> bool {
+    let last = record.status.last_recovery.as_ref();
+    let lost = last.and_then(|last| last.lost_time.as_ref());
+    record.status.state == Some(CellState::Missing)
+        && lost.is_some_and(|lost| lost.0.as_microsecond() == loss.noticed_time.as_microsecond())
 }
 
 /// The verdict is written: now its work.
