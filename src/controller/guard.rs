@@ -180,7 +180,7 @@ pub async fn hold(context: &Arc<Context>, loss: &Loss, why: Why) {
     }
     let written = ledger::write(context, &context.slow.client, name, |_, record| {
         // It may be back meanwhile.
-        let news = guard.holds(name) && is_there(record) && !cell::is_held(&record.status);
+        let news = guard.holds(name) && record.is_there() && !cell::is_held(&record.status);
         news.then(|| (cell::held(name, record, count, Timestamp::now()), ()))
     });
     let written = written.await;
@@ -261,12 +261,7 @@ pub fn refresh(context: &Context) -> usize {
 }
 
 fn is_held_by_ledger(record: &CellRecord) -> bool {
-    is_there(record) && cell::is_held(&record.status)
-}
-
-fn is_there(record: &CellRecord) -> bool {
-    let state = record.status.state;
-    matches!(state, Some(CellState::Present | CellState::Evacuating))
+    record.is_there() && cell::is_held(&record.status)
 }
 
 /// Lets go what the rule passes by now, and what an operator has confirmed; and has told what is certain by now.

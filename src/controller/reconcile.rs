@@ -14,6 +14,7 @@ use crate::converge::cell::{self, Observation, Source, Verdict};
 use crate::converge::hold_down;
 use crate::converge::plan::Scope;
 use crate::converge::status;
+use crate::converge::world::CellRecord;
 use crate::metrics::{ControllerLabel, ResultLabel};
 use crate::presence::{Presence, PresencePhase, StoreError};
 
@@ -245,14 +246,14 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) -> Re
 
 /// The key is not there. Returns when to look again.
 async fn absent(context: &Arc<Context>, name: &str) -> Duration {
-    let (state, held) = context.world(|world| {
+    let (is_there, held) = context.world(|world| {
         let record = world.cells().get(name);
         let held = record.is_some_and(|record| cell::is_held(&record.status));
-        (record.and_then(|record| record.status.state), held)
+        (record.is_some_and(CellRecord::is_there), held)
     });
     // What was gone with many others did not leave, though it was about to.
     let held = held || context.guard.holds(name);
-    if !matches!(state, Some(CellState::Present | CellState::Evacuating)) {
+    if !is_there {
         return context.interval;
     }
     let grace = context.grace(name);

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::Standing::{Gone, Lost, Overdue, Whole};
 use super::*;
-use crate::api::{CellStatus, ExecutorKind, LastRecovery, template::Resources};
-use crate::converge::world::Version;
+use crate::api::{CellStatus, LastRecovery};
+use crate::converge::fixtures;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 /// Zones of Cells, one letter each: `w`hole, `o`verdue, `g`one, `l`ost.
@@ -153,22 +153,12 @@ proptest! {
 
 fn cell(zone: &str, state: CellState) -> CellRecord {
     CellRecord {
-        version: Version::default(),
-        generation: 1,
         zone: zone.into(),
-        executor: ExecutorKind::Process,
-        node: None,
-        capacity: Resources::default(),
-        containers: 1,
-        required_tags: Vec::new(),
-        optional_tags: Vec::new(),
-        unschedulable: false,
-        evacuate: false,
-        loss_confirmed: false,
         status: CellStatus {
             state: Some(state),
             ..CellStatus::default()
         },
+        ..fixtures::cell()
     }
 }
 

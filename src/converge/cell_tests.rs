@@ -1,24 +1,11 @@
 //! Every verdict, as a table: ledger x observation.
 
 use super::*;
-use crate::api::{ExecutorKind, template::Resources};
-use crate::converge::world::Version;
+use crate::converge::fixtures;
 use crate::presence::PresenceValue;
 
 fn ledger(state: Option<CellState>) -> CellRecord {
     CellRecord {
-        version: Version::default(),
-        generation: 1,
-        zone: "z1".into(),
-        executor: ExecutorKind::Process,
-        node: None,
-        capacity: Resources::default(),
-        containers: 1,
-        required_tags: Vec::new(),
-        optional_tags: Vec::new(),
-        unschedulable: false,
-        evacuate: false,
-        loss_confirmed: false,
         status: CellStatus {
             state,
             epoch: state.map(|_| 7),
@@ -26,6 +13,7 @@ fn ledger(state: Option<CellState>) -> CellRecord {
             incarnation_epoch: state.map(|_| 5),
             ..CellStatus::default()
         },
+        ..fixtures::cell()
     }
 }
 

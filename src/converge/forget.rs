@@ -64,8 +64,9 @@ mod tests {
     use super::*;
     use crate::api::conditions::Truth;
     use crate::api::{CellStatus, ExecutorKind, LastRecovery};
+    use crate::converge::fixtures;
     use crate::converge::node::CellNode;
-    use crate::converge::world::{Key, Version};
+    use crate::converge::world::Key;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     fn at(second: i64) -> Timestamp {
@@ -81,22 +82,13 @@ mod tests {
         let gone = &mut status.conditions;
         conditions::set(gone, READY, Truth::False, "Gone", "", None, at(100));
         CellRecord {
-            version: Version::default(),
-            generation: 1,
-            zone: "z1".into(),
             executor: ExecutorKind::Pods,
             node: standing.map(|standing| CellNode {
                 name: "n1".into(),
                 standing,
             }),
-            capacity: Default::default(),
-            containers: 1,
-            required_tags: Vec::new(),
-            optional_tags: Vec::new(),
-            unschedulable: false,
-            evacuate: false,
-            loss_confirmed: false,
             status,
+            ..fixtures::cell()
         }
     }
 

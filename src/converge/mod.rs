@@ -9,6 +9,8 @@ pub mod cell;
 pub mod crash;
 pub mod demand;
 pub mod fence;
+#[cfg(test)]
+mod fixtures;
 pub mod forget;
 pub mod harmony;
 pub mod hold_down;

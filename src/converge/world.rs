@@ -18,8 +18,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
-    ActualLRPStatus, CellStatus, DesiredLRPStatus, ExecutorKind, MissingCellPolicy, TaskStatus,
-    template::Resources,
+    ActualLRPStatus, CellState, CellStatus, DesiredLRPStatus, ExecutorKind, MissingCellPolicy,
+    TaskStatus, template::Resources,
 };
 
 use super::demand::Demand;
@@ -106,6 +106,16 @@ pub struct CellRecord {
     pub loss_confirmed: bool,
     /// The ledger.
     pub status: CellStatus,
+}
+
+impl CellRecord {
+    /// Whether the ledger has it as a Cell that is there, and so may be lost.
+    pub fn is_there(&self) -> bool {
+        match self.status.state {
+            Some(CellState::Present | CellState::Evacuating) => true,
+            None | Some(CellState::Missing | CellState::Evacuated) => false,
+        }
+    }
 }
 
 /// A DesiredLRP.

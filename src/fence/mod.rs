@@ -114,14 +114,13 @@ impl Fencer {
             let until = match order {
                 // Whoever promised that this fencer works has taken that back, or never did.
                 Order::Idle if stop.is_cancelled() => return,
-                Order::Idle | Order::Wait(_) => {
-                    if self.watch.stops_any() {
-                        self.stop_all().await;
-                    }
-                    match order {
-                        Order::Wait(deadline) => deadline.min(now.after(LOOK)),
-                        Order::Idle | Order::Fence => now.after(LOOK),
-                    }
+                Order::Idle => {
+                    self.stop_met().await;
+                    now.after(LOOK)
+                }
+                Order::Wait(deadline) => {
+                    self.stop_met().await;
+                    deadline.min(now.after(LOOK))
                 }
                 Order::Fence => match self.stop_all().await {
                     Some(0) if stop.is_cancelled() => return,
@@ -139,6 +138,13 @@ impl Fencer {
                 () = self.alarm.rings() => {}
                 () = stop.cancelled(), if order == Order::Idle => {}
             }
+        }
+    }
+
+    /// Stops what was met while fencing and has started something again since.
+    async fn stop_met(&mut self) {
+        if self.watch.stops_any() {
+            self.stop_all().await;
         }
     }
 

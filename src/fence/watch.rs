@@ -94,9 +94,7 @@ impl Watch {
         };
         (order, change)
     }
-}
 
-impl Watch {
     /// Remembers the Pods that there were while fencing; at any other time nothing.
     pub fn met<'a>(&mut self, uids: impl IntoIterator<Item = &'a str>) {
         if self.fencing {

@@ -1,9 +1,7 @@
 //! The deadline of what must not run twice: kept by the supervisor, whatever becomes of the rep.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use diego_operator::boottime;
@@ -13,46 +11,20 @@ use diego_operator::rep::fence::Deadlines;
 use diego_operator::rep::outcome::End;
 use diego_operator::rep::process::Event;
 use diego_operator::rep::supervise::Line;
-use diego_operator::rep::workdir::GUID_VARIABLE;
 use tokio::sync::watch;
 
 use super::instance::{Wanted, launch, script};
-use super::{DEADLINE, diego, guid, marked, until};
-
-/// A supervisor, and the rep's end of its socket.
-struct Supervised {
-    child: Child,
-    socket: BufReader<UnixStream>,
-    guid: String,
-}
+use super::supervisor::{Supervised, supervise_with};
+use super::{marked, until};
 
 /// Runs a script in two sessions, so that its group is not all there is to kill.
 fn supervise(script: &str, deadline: Option<BootTime>) -> Supervised {
-    let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-    ours.set_read_timeout(Some(DEADLINE)).expect("a deadline");
-    let guid = guid();
-    let child = Command::new(diego())
-        .arg("supervise")
-        .args(deadline.map(|deadline| format!("--deadline={deadline}")))
-        .args(["--", "sh", "-c", script])
-        .env(GUID_VARIABLE, &guid)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-        .expect("the supervisor");
-    Supervised {
-        child,
-        socket: BufReader::new(ours),
-        guid,
-    }
+    let flag = deadline.map(|deadline| format!("--deadline={deadline}"));
+    let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
+    supervise_with(&flags, &["sh", "-c", script])
 }
 
 impl Supervised {
-    fn line(&mut self) -> Line {
-        let mut line = String::new();
-        self.socket.read_line(&mut line).expect("a line in time");
-        Line::parse(&line).unwrap_or_else(|| panic!("no line of a supervisor: {line:?}"))
-    }
-
     fn say(&mut self, deadline: BootTime) {
         let line = format!("deadline {deadline}\n");
         let written = self.socket.get_mut().write_all(line.as_bytes());

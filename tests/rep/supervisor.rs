@@ -11,17 +11,17 @@ use diego_operator::rep::workdir::GUID_VARIABLE;
 use super::{DEADLINE, diego, guid, marked, until};
 
 /// A supervisor and the rep's end of its socket.
-struct Supervised {
-    child: Child,
-    socket: BufReader<UnixStream>,
-    guid: String,
+pub struct Supervised {
+    pub child: Child,
+    pub socket: BufReader<UnixStream>,
+    pub guid: String,
 }
 
 fn supervise(command: &[&str]) -> Supervised {
     supervise_with(&[], command)
 }
 
-fn supervise_with(flags: &[&str], command: &[&str]) -> Supervised {
+pub fn supervise_with(flags: &[&str], command: &[&str]) -> Supervised {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     ours.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     let guid = guid();
@@ -42,7 +42,7 @@ fn supervise_with(flags: &[&str], command: &[&str]) -> Supervised {
 }
 
 impl Supervised {
-    fn line(&mut self) -> Line {
+    pub fn line(&mut self) -> Line {
         let mut line = String::new();
         self.socket.read_line(&mut line).expect("a line in time");
         Line::parse(&line).unwrap_or_else(|| panic!("no line of a supervisor: {line:?}"))

@@ -140,25 +140,7 @@ fn selector(selector: &LabelSelector) -> Result<Vec<Expression>, String> {
     let others = others.map(|(i, one)| {
         let path = format!("labelSelector.matchExpressions[{i}]");
         let values = one.values.clone().unwrap_or_default();
-        let (operator, fits) = match one.operator.as_str() {
-            "In" => (Operator::In, !values.is_empty()),
-            "NotIn" => (Operator::NotIn, !values.is_empty()),
-            "Exists" => (Operator::Exists, values.is_empty()),
-            "DoesNotExist" => (Operator::DoesNotExist, values.is_empty()),
-            other => return Err(format!("{path}.operator ({other:?} is not known)")),
-        };
-        match fits {
-            true => Ok(Expression {
-                key: one.key.clone(),
-                operator,
-                values,
-            }),
-            false => Err(format!(
-                "{path}.values ({} does not go with operator {})",
-                serde_json::json!(values),
-                one.operator
-            )),
-        }
+        Expression::read(&path, &one.key, &one.operator, values, None)
     });
     equal.chain(others).collect()
 }

@@ -127,26 +127,46 @@ fn term(i: usize, term: &core::NodeSelectorTerm) -> Result<Term, String> {
 
 fn expression(path: &str, one: &core::NodeSelectorRequirement) -> Result<Expression, String> {
     let values = one.values.clone().unwrap_or_default();
-    let (operator, fits) = match one.operator.as_str() {
-        "In" => (Operator::In, !values.is_empty()),
-        "NotIn" => (Operator::NotIn, !values.is_empty()),
-        "Exists" => (Operator::Exists, values.is_empty()),
-        "DoesNotExist" => (Operator::DoesNotExist, values.is_empty()),
-        "Gt" => (Operator::Gt, is_one_number(&values)),
-        "Lt" => (Operator::Lt, is_one_number(&values)),
-        other => return Err(format!("{path}.operator ({other:?} is not known)")),
+    let operator = match one.operator.as_str() {
+        "Gt" => Some((Operator::Gt, is_one_number(&values))),
+        "Lt" => Some((Operator::Lt, is_one_number(&values))),
+        _ => None,
     };
-    match fits {
-        true => Ok(Expression {
-            key: one.key.clone(),
-            operator,
-            values,
-        }),
-        false => Err(format!(
-            "{path}.values ({} does not go with operator {})",
-            serde_json::json!(values),
-            one.operator
-        )),
+    Expression::read(path, &one.key, &one.operator, values, operator)
+}
+
+impl Expression {
+    /// Reads what selectors of nodes and of Pods say alike; `more` is an operator that only the former know, and whether its
+    /// values fit.
+    ///
+    /// # Errors
+    /// What is wrong, with its path.
+    pub fn read(
+        path: &str,
+        key: &str,
+        operator: &str,
+        values: Vec<String>,
+        more: Option<(Operator, bool)>,
+    ) -> Result<Expression, String> {
+        let (known, fits) = match (operator, more) {
+            (_, Some(more)) => more,
+            ("In", None) => (Operator::In, !values.is_empty()),
+            ("NotIn", None) => (Operator::NotIn, !values.is_empty()),
+            ("Exists", None) => (Operator::Exists, values.is_empty()),
+            ("DoesNotExist", None) => (Operator::DoesNotExist, values.is_empty()),
+            (other, None) => return Err(format!("{path}.operator ({other:?} is not known)")),
+        };
+        match fits {
+            true => Ok(Expression {
+                key: key.to_owned(),
+                operator: known,
+                values,
+            }),
+            false => Err(format!(
+                "{path}.values ({} does not go with operator {operator})",
+                serde_json::json!(values)
+            )),
+        }
     }
 }
 

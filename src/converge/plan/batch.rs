@@ -217,30 +217,19 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     use super::*;
-    use crate::api::{CellState, CellStatus, ExecutorKind, template::Resources};
-    use crate::converge::world::Version;
+    use crate::api::{CellState, CellStatus};
+    use crate::converge::fixtures;
 
     #[test]
     fn a_cell_that_is_held_down_rests_and_is_not_cordoned() {
         let at = |second| Timestamp::from_second(second).expect("a time in range");
         let cell = CellRecord {
-            version: Version::default(),
-            generation: 1,
-            zone: "z".into(),
-            executor: ExecutorKind::Process,
-            node: None,
-            capacity: Resources::default(),
-            containers: 1,
-            required_tags: Vec::new(),
-            optional_tags: Vec::new(),
-            unschedulable: false,
-            evacuate: false,
-            loss_confirmed: false,
             status: CellStatus {
                 state: Some(CellState::Present),
                 held_down_until: Some(MicroTime(at(130))),
                 ..CellStatus::default()
             },
+            ..fixtures::cell()
         };
         let mut world = World::default();
         world.put_cell("a", cell);

@@ -10,26 +10,22 @@ impl World {
     /// those bear that were made since there are fencers.
     pub fn remains_of(&self, lrp: &Key, cell: &str) -> Remains {
         let remains = self.remains(cell);
-        match (
-            &remains,
-            self.cells.get(cell).and_then(|cell| cell.node.as_ref()),
-        ) {
-            (Remains::Fenced, Some(node)) => {
-                let work = WorkKey::lrp(lrp.clone());
-                let named = self.lrp(lrp).into_iter().flat_map(|lrp| lrp.status.named());
-                let mut guids = named
-                    .filter(|one| one.cell == cell)
-                    .filter_map(|one| one.guid);
-                let own = &self.nodes.own;
-                let unread = node.standing == Standing::NotRead;
-                match unread || guids.any(|guid| own.is_unfenced(&work, guid)) {
-                    true => Remains::Unknown {
-                        node: Some(node.name.clone()),
-                    },
-                    false => remains,
-                }
-            }
-            (Remains::Nothing | Remains::Fenced | Remains::Unknown { .. }, _) => remains,
+        let node = self.cells.get(cell).and_then(|cell| cell.node.as_ref());
+        let (Remains::Fenced, Some(node)) = (&remains, node) else {
+            return remains;
+        };
+        let work = WorkKey::lrp(lrp.clone());
+        let named = self.lrp(lrp).into_iter().flat_map(|lrp| lrp.status.named());
+        let mut guids = named
+            .filter(|one| one.cell == cell)
+            .filter_map(|one| one.guid);
+        let own = &self.nodes.own;
+        let unread = node.standing == Standing::NotRead;
+        match unread || guids.any(|guid| own.is_unfenced(&work, guid)) {
+            true => Remains::Unknown {
+                node: Some(node.name.clone()),
+            },
+            false => remains,
         }
     }
 }
@@ -40,24 +36,14 @@ mod tests {
 
     use super::super::{CellRecord, Lrp, Version};
     use super::*;
-    use crate::api::template::Resources;
     use crate::api::{ActualLRPState, ActualLRPStatus, CellState, CellStatus, ExecutorKind};
+    use crate::converge::fixtures;
     use crate::converge::neighbours::PodKin;
     use crate::converge::node::{CellNode, NodeRecord};
 
     fn cell(standing: Standing) -> CellRecord {
         CellRecord {
-            version: Version::default(),
-            generation: 1,
-            zone: "z1".into(),
             executor: ExecutorKind::Pods,
-            capacity: Resources::default(),
-            containers: 250,
-            required_tags: Vec::new(),
-            optional_tags: Vec::new(),
-            unschedulable: false,
-            evacuate: false,
-            loss_confirmed: false,
             node: Some(CellNode {
                 name: "n1".into(),
                 standing,
@@ -68,6 +54,7 @@ mod tests {
                 fenced: Some(true),
                 ..CellStatus::default()
             },
+            ..fixtures::cell()
         }
     }
 

@@ -6,6 +6,7 @@ use super::super::{Key, TaskRecord, Version};
 use super::*;
 use crate::api::ExecutorKind;
 use crate::converge::demand::Demand;
+use crate::converge::fixtures;
 use crate::converge::neighbours::{Namespaces, PodNeeds, PodTerm};
 
 fn takes(cpu: i64) -> Resources {
@@ -46,21 +47,12 @@ fn cell(node: &str, revision: u64) -> CellRecord {
             revision,
             ..Version::default()
         },
-        generation: 1,
-        zone: "z1".into(),
         executor: ExecutorKind::Pods,
         node: Some(CellNode {
             name: node.into(),
             standing: Standing::NotRead,
         }),
-        capacity: Resources::default(),
-        containers: 1,
-        required_tags: Vec::new(),
-        optional_tags: Vec::new(),
-        unschedulable: false,
-        evacuate: false,
-        loss_confirmed: false,
-        status: Default::default(),
+        ..fixtures::cell()
     }
 }
 

@@ -4,6 +4,7 @@ use super::super::{CellRecord, Desired, Key, Lrp, Version};
 use super::*;
 use crate::api::{ActualLRPState, ActualLRPStatus, ExecutorKind, MissingCellPolicy};
 use crate::converge::demand::Demand;
+use crate::converge::fixtures;
 use crate::converge::node::CellNode;
 
 fn cpu(cpu: i64) -> Resources {
@@ -60,21 +61,12 @@ fn says(world: &mut World, revision: u64, guid: &str) {
 fn stands_on(world: &mut World, revision: u64, node: &str) {
     let record = CellRecord {
         version: version(revision),
-        generation: 1,
-        zone: "z1".into(),
         executor: ExecutorKind::Pods,
         node: Some(CellNode {
             name: node.into(),
             ..CellNode::default()
         }),
-        capacity: Resources::default(),
-        containers: 1,
-        required_tags: Vec::new(),
-        optional_tags: Vec::new(),
-        unschedulable: false,
-        evacuate: false,
-        loss_confirmed: false,
-        status: Default::default(),
+        ..fixtures::cell()
     };
     world.put_cell("cell-1", record);
 }
