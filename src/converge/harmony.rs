@@ -332,9 +332,10 @@ pub fn wants_live_read(container: ContainerState, stops_or_creates: bool) -> boo
     }
 }
 
-/// Whether the record must be read before an instance that must not run twice is started: one that was recorded under
-/// another epoch of its Cell than `epoch` may have been given to somebody else since.
-pub fn reads_before_run(recorded: Option<i64>, epoch: Option<i64>) -> bool {
+/// Whether an instance that must not run twice is claimed once more before it is started: one that was recorded under
+/// another epoch of its Cell than `epoch` may have been given to somebody else since, or still be, by a controller that
+/// knows of that epoch's loss and not of the Cell's return.
+pub fn claims_before_run(recorded: Option<i64>, epoch: Option<i64>) -> bool {
     recorded.is_none() || recorded != epoch
 }
 

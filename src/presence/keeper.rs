@@ -37,6 +37,7 @@ use crate::converge::fence::{self, BootTime};
 use decide::BOOT;
 use worker::{Identified, Wires, Worker};
 
+pub use decide::epoch_base;
 pub use report::{FailureKind, KeeperError, KeeperReport, LossReason};
 
 /// The shortest pause between tries; the longest is the renewal interval.

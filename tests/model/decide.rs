@@ -21,11 +21,11 @@ const NEW: u8 = 200;
 
 // The ledger
 
-fn cell_record(cell: CellId, ledger: &Ledger) -> CellRecord {
+pub fn cell_record(cell: CellId, ledger: &Ledger) -> CellRecord {
     CellRecord {
         version: version(&cell_name(cell)),
         generation: 1,
-        zone: "zone".into(),
+        zone: format!("zone-{cell}"),
         executor: ExecutorKind::Process,
         node: None,
         capacity: Resources {
@@ -74,6 +74,7 @@ fn presence(cell: CellId, key: &Key) -> Presence {
         "incarnation": key.life.to_string(),
         "ttlSeconds": 5,
         "firstEpoch": key.first,
+        "epochBase": key.base,
         "fence": key.fenced,
     });
     Presence {

@@ -2,7 +2,7 @@
 
 use diego_operator::converge::harmony::ContainerState;
 
-use crate::protocol::{Fault, Protocol, Step, Who};
+use crate::protocol::{Fault, Protocol, Step};
 use crate::rep::Doing;
 use crate::state::{Record, State};
 
@@ -32,11 +32,14 @@ impl Protocol {
             if self.may(state, Fault::Pause) {
                 steps.push(Step::Pause(cell));
             }
-            if !state.holds_presence(cell) {
-                steps.push(Step::Register(cell));
+            if rep.silent {
+                steps.push(Step::Heal(cell));
+            } else if !state.holds_presence(cell) || self.hears_of_its_loss(state, cell) {
+                let known = self.epochs_known(state, cell);
+                steps.extend(known.into_iter().map(|last| Step::Register(cell, last)));
             }
             for record in 0..state.records.len() {
-                if rep.seen[record] != state.records[record] {
+                if rep.seen[record].is_some() {
                     steps.push(Step::Read(cell, record));
                 }
                 if self.doing(state, cell, record) != Doing::Nothing {
@@ -46,52 +49,23 @@ impl Protocol {
         }
     }
 
-    pub fn steps_of_controllers(&self, state: &State, steps: &mut Vec<Step>) {
-        for (one, controller) in state.controllers.iter().enumerate() {
-            for cell in 0..self.cells {
-                if controller.view[cell] != state.ledgers[cell] {
-                    steps.push(Step::Hear(one, cell));
-                }
-                match controller.verdicts[cell] {
-                    Some(_) => steps.extend([Step::Judge(one, cell), Step::LoseVerdict(one, cell)]),
-                    None if self.look(state, one, cell).is_some() => {
-                        steps.push(Step::Look(one, cell));
-                    }
-                    None => {}
+    pub fn steps_of_the_rest(&self, state: &State, steps: &mut Vec<Step>) {
+        for (cell, rep) in state.reps.iter().enumerate() {
+            for (record, write) in rep.writes.iter().enumerate() {
+                if write.is_some() {
+                    steps.push(Step::Deliver(cell, record));
+                    steps.push(Step::Lose(cell, record));
                 }
             }
-            let soon = self.plans(state, one, false);
-            if Self::is_news(state, one, &soon) {
-                steps.push(Step::Plan(one, false));
-            }
-            let late = self.plans(state, one, true);
-            if late != soon && Self::is_news(state, one, &late) {
-                steps.push(Step::Plan(one, true));
-            }
-        }
-    }
-
-    pub fn steps_of_the_network(&self, state: &State, steps: &mut Vec<Step>) {
-        let controllers = state.controllers.iter().enumerate();
-        let of_controllers = controllers.map(|(one, from)| (Who::Controller(one), &from.writes));
-        let reps = state.reps.iter().enumerate();
-        let of_reps = reps.map(|(cell, from)| (Who::Rep(cell), &from.writes));
-        for (who, writes) in of_controllers.chain(of_reps) {
-            for (record, write) in writes.iter().enumerate() {
-                let Some(write) = write else { continue };
-                steps.push(Step::Deliver(who, record));
-                steps.push(Step::Lose(who, record));
-                if self.duplicates && write.fresh {
-                    steps.push(Step::DeliverTwice(who, record));
-                }
-            }
-        }
-        for cell in 0..self.cells {
-            let rep = &state.reps[cell];
-            let renewed = rep.alive && !rep.paused && state.holds_presence(cell);
-            if state.keys[cell].is_some() && (!renewed || self.may(state, Fault::Cut)) {
+            if state.keys[cell].is_some() && (!state.renews(cell) || self.may(state, Fault::Cut)) {
                 steps.push(Step::Expire(cell));
             }
+        }
+        if self.may(state, Fault::Blackout) {
+            steps.extend((0..4).map(Step::BlackOut));
+        }
+        if self.may(state, Fault::Wipe) {
+            steps.push(Step::Wipe);
         }
     }
 }

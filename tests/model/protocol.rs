@@ -11,11 +11,8 @@ use stateright::{Model, Property};
 
 use crate::reached::Reached;
 use crate::rules;
-use crate::settle;
-use crate::state::{CellId, Guid, Job, Record, Rep, Slot, State};
-
-/// A rep has so many containers at most.
-const CONTAINERS: usize = 3;
+use crate::settle::{self, Resting};
+use crate::state::{CellId, Epoch, Guid, Job, Ledger, Record, Rep, Seen, Slot, State};
 
 /// What the protocol relies on; each can be taken out, to see that it is missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +35,20 @@ pub enum Protection {
     Fence,
     /// An instance that may still run on a lost Cell is not replaced.
     HoldBack,
+    /// What must not run twice is claimed under the present epoch before its process starts.
+    ClaimAgain,
+    /// Losses of too many Cells at once are held back.
+    Guard,
+    /// Before a loss is believed it is asked who else is overdue.
+    RollCall,
+    /// What is held back is looked at again.
+    LookAgain,
+    /// In a store that begins anew nothing is taken for gone before everybody has had the time to show itself.
+    Distrust,
+    /// Epochs are counted on in a store that begins anew.
+    EpochBase,
+    /// A rep that was judged lost under an epoch not before its own registers anew.
+    DeadEpoch,
 }
 
 /// One kind of thing that goes wrong. Every one that happens is taken off [`Protocol::faults`].
@@ -51,56 +62,59 @@ pub enum Fault {
     Cut,
     /// The process of an LRP ends by itself.
     Crash,
+    /// The first two Cells fall silent in the same moment: their machines are off, or are cut off for a while.
+    Blackout,
+    /// The presence store loses its data, and begins anew.
+    Wipe,
 }
 
 /// The model and its bounds.
 #[derive(Debug, Clone)]
 pub struct Protocol {
     pub cells: usize,
-    pub controllers: usize,
     pub records: Vec<Record>,
     /// Every record runs on the first Cell already.
     pub placed: bool,
+    /// A rep has so many containers at most.
+    pub containers: usize,
     pub faults: u8,
     pub kinds: Vec<Fault>,
-    /// Writes may arrive twice.
-    pub duplicates: bool,
     /// Every LRP has `missingCellPolicy: Strict`.
     pub strict: bool,
     /// Every Cell has a fence, as `tests/model/fence.rs` shows that it works.
     pub fenced: bool,
+    /// Losses are asked of the mass-loss guard; each Cell is a zone of its own.
+    pub guard: bool,
     pub without: Option<Protection>,
     /// Of so many states one is checked for whether it comes to rest as it should; 0: none is.
     pub settle_one_in: u64,
     pub reached: Arc<Reached>,
+    /// States that are known to come to rest as they should.
+    pub resting: Arc<Resting>,
 }
 
 /// Who writes to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    Controller(usize),
+    Controller,
     Rep(CellId),
 }
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A controller's watch tells it the ledger of a Cell.
-    Hear(usize, CellId),
-    /// A controller reads the presence of a Cell, and wants to write what it means.
-    Look(usize, CellId),
-    /// That write arrives.
-    Judge(usize, CellId),
+    /// A controller writes what it once saw of a Cell's presence means.
+    Judge(CellId, Seen),
+    /// It writes it whatever is stored by then: only without compare-and-swap.
+    Overwrite(CellId, Ledger),
+    /// A controller changes a record.
+    Plan(usize, Record),
+    /// An operator confirms the loss of a Cell.
+    Confirm(CellId),
+    /// What a rep writes to a record arrives.
+    Deliver(CellId, usize),
     /// It gets lost.
-    LoseVerdict(usize, CellId),
-    /// A controller decides about every record; `true`: after every wait is over.
-    Plan(usize, bool),
-    /// A write to a record arrives.
-    Deliver(Who, usize),
-    /// It arrives, and will once more.
-    DeliverTwice(Who, usize),
-    /// It gets lost.
-    Lose(Who, usize),
+    Lose(CellId, usize),
     /// A rep's watch tells it a record.
     Read(CellId, usize),
     /// A rep takes the next step about a record.
@@ -109,14 +123,17 @@ pub enum Step {
     Ready(CellId, Guid),
     /// A process ends by itself.
     End(CellId, Guid),
-    /// A rep registers its presence.
-    Register(CellId),
+    /// A rep that knows of epochs up to this one registers its presence.
+    Register(CellId, Epoch),
     /// A presence runs out.
     Expire(CellId),
     Die(CellId),
     Boot(CellId),
     Pause(CellId),
     Resume(CellId),
+    BlackOut(u8),
+    Heal(CellId),
+    Wipe,
 }
 
 impl Protocol {
@@ -148,23 +165,27 @@ impl Model for Protocol {
         }
         self.steps_of_reps(state, steps);
         self.steps_of_controllers(state, steps);
-        self.steps_of_the_network(state, steps);
+        self.steps_of_the_rest(state, steps);
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
         let mut next = state.clone();
         match step {
-            Step::Hear(one, cell) => next.controllers[one].view[cell] = next.ledgers[cell],
-            Step::Look(one, cell) => {
-                next.controllers[one].verdicts[cell] = self.look(state, one, cell);
+            Step::Judge(cell, seen) => self.judge(&mut next, cell, seen),
+            Step::Overwrite(cell, ledger) => rules::ledger_written(&mut next, cell, ledger),
+            Step::Plan(record, to) => self.place(&mut next, record, to),
+            Step::Confirm(cell) => next.confirmed[cell] = true,
+            Step::Deliver(cell, record) => {
+                let to = next.reps[cell].writes[record].take();
+                self.write(
+                    &mut next,
+                    Who::Rep(cell),
+                    record,
+                    to.expect("a write on its way"),
+                );
             }
-            Step::Judge(one, cell) => self.judge(&mut next, one, cell),
-            Step::LoseVerdict(one, cell) => next.controllers[one].verdicts[cell] = None,
-            Step::Plan(one, late) => self.plan(&mut next, one, late),
-            Step::Deliver(who, record) => self.deliver(&mut next, who, record, false),
-            Step::DeliverTwice(who, record) => self.deliver(&mut next, who, record, true),
-            Step::Lose(who, record) => Self::writes(&mut next, who)[record] = None,
-            Step::Read(cell, record) => next.reps[cell].seen[record] = next.records[record],
+            Step::Lose(cell, record) => next.reps[cell].writes[record] = None,
+            Step::Read(cell, record) => next.reps[cell].seen[record] = None,
             Step::Act(cell, record) => self.act(&mut next, cell, record),
             Step::Ready(cell, guid) => next.reps[cell].process_ready(guid),
             Step::End(cell, guid) => {
@@ -173,31 +194,27 @@ impl Model for Protocol {
                     next.faults -= 1;
                 }
             }
-            Step::Register(cell) => next.register(cell, self.fenced),
-            Step::Expire(cell) => {
-                if self.fences() {
-                    next.reps[cell].kill_all(&next.records);
-                }
-                next.expire(cell);
-            }
+            Step::Register(cell, last) => self.register(&mut next, cell, last),
+            Step::Expire(cell) => self.expire(&mut next, cell),
             Step::Die(cell) => {
                 next.faults -= 1;
                 next.die(cell);
             }
             Step::Boot(cell) => next.boot(cell),
-            Step::Pause(cell) => {
-                next.faults -= 1;
-                next.reps[cell].paused = true;
-            }
+            Step::Pause(cell) => next.pause(cell),
             Step::Resume(cell) => next.reps[cell].paused = false,
+            Step::BlackOut(off) => self.black_out(&mut next, off),
+            Step::Heal(cell) => next.reps[cell].silent = false,
+            Step::Wipe => self.wipe(&mut next),
         }
-        let next = next.canonical();
+        self.learn(&mut next);
+        let next = self.canonical(next);
         (next != *state).then_some(next)
     }
 
     /// Lost claims and placements that are given up may follow each other for ever, and leave a container each.
     fn within_boundary(&self, state: &State) -> bool {
-        let few = |rep: &Rep| rep.containers.len() <= CONTAINERS;
+        let few = |rep: &Rep| rep.containers.len() <= self.containers;
         state.reps.iter().all(few)
     }
 

@@ -12,8 +12,14 @@ pub enum What {
     Lost,
     Returned,
     NewIncarnation,
-    /// A verdict was decided on, and was none any more when it arrived.
-    VerdictWithdrawn,
+    /// A loss was not believed, since so many others were gone or overdue.
+    Held,
+    /// It was, after that.
+    LetGo,
+    /// An operator's word was enough.
+    Confirmed,
+    /// A rep registered in a store that had lost its data.
+    CountedOn,
     StaleWriteRefused,
     OldEpochRefused,
     StrangerStopped,
@@ -28,11 +34,14 @@ pub enum What {
 }
 
 impl What {
-    pub const ALL: [What; 13] = [
+    pub const ALL: [What; 16] = [
         What::Lost,
         What::Returned,
         What::NewIncarnation,
-        What::VerdictWithdrawn,
+        What::Held,
+        What::LetGo,
+        What::Confirmed,
+        What::CountedOn,
         What::StaleWriteRefused,
         What::OldEpochRefused,
         What::StrangerStopped,

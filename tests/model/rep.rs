@@ -6,7 +6,7 @@ use diego_operator::converge::lrp::transition::Refusal;
 use crate::protocol::{Protection, Protocol};
 use crate::reached::What;
 use crate::real::{self, guid_name};
-use crate::state::{CellId, Container, Guid, Record, Rep, Run, State, Write};
+use crate::state::{CellId, Container, Guid, Record, Rep, Run, State};
 
 /// The next step of a rep about one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,14 @@ fn table(record: &Record, cell: CellId, guid: Guid, state: ContainerState) -> Ac
             let says = view::task(&real::task_status(job), false, &cell, &guid);
             Action::Task(harmony::task(says, state, Mode::Ordinary))
         }
+    }
+}
+
+impl State {
+    /// A record as the rep of this Cell last read it.
+    fn seen(&self, cell: CellId, record: usize) -> &Record {
+        let seen = &self.reps[cell].seen[record];
+        seen.as_ref().unwrap_or(&self.records[record])
     }
 }
 
@@ -82,10 +90,10 @@ impl Rep {
     }
 
     /// The guids to look at: those that run here, and those that the record as it was read has here.
-    fn guids(&self, cell: CellId, record: usize) -> Vec<Guid> {
+    fn guids(&self, cell: CellId, record: usize, seen: &Record) -> Vec<Guid> {
         let here = self.containers.iter().filter(|one| one.record == record);
         let mut guids: Vec<Guid> = here.map(|one| one.guid).collect();
-        let named = self.seen[record].runs().filter(|run| run.cell == cell);
+        let named = seen.runs().filter(|run| run.cell == cell);
         // What is recorded from before this life is the controller's to settle.
         let named = named.filter(|run| {
             guids.contains(&run.guid) || self.first.is_some_and(|first| run.epoch >= first)
@@ -105,7 +113,7 @@ impl Protocol {
         if !rep.alive || rep.paused || rep.writes[record].is_some() {
             return Doing::Nothing;
         }
-        let guids = rep.guids(cell, record);
+        let guids = rep.guids(cell, record, state.seen(cell, record));
         let each = guids.into_iter();
         let mut doing = each.map(|guid| self.doing_about(state, cell, record, guid));
         let found = doing.find(|doing| *doing != Doing::Nothing);
@@ -115,7 +123,7 @@ impl Protocol {
     pub fn doing_about(&self, state: &State, cell: CellId, record: usize, guid: Guid) -> Doing {
         let rep = &state.reps[cell];
         let container = rep.state(guid);
-        let action = table(&rep.seen[record], cell, guid, container);
+        let action = table(state.seen(cell, record), cell, guid, container);
         let first = self.lacks(Protection::RecordBeforeProcess);
         match action {
             Action::Lrp(LrpAction::Nothing) | Action::Task(TaskAction::Nothing) => Doing::Nothing,
@@ -137,27 +145,42 @@ impl Protocol {
             Action::Lrp(LrpAction::Run) if self.fences() && !state.holds_presence(cell) => {
                 Doing::Nothing
             }
+            Action::Lrp(LrpAction::Run) if self.claims_again(state, cell, record, guid) => {
+                let action = Action::Lrp(LrpAction::Claim);
+                self.say(state, cell, record, guid, action)
+            }
             Action::Lrp(LrpAction::Run) | Action::Task(TaskAction::Run) => Doing::Run(guid),
             Action::Lrp(LrpAction::CreateRecord) => unreachable!("records are never deleted"),
             action => self.say(state, cell, record, guid, action),
         }
     }
 
+    fn claims_again(&self, state: &State, cell: CellId, record: usize, guid: Guid) -> bool {
+        let mut named = state.seen(cell, record).runs();
+        let recorded = named
+            .find(|run| run.guid == guid)
+            .map(|run| run.epoch.into());
+        let epoch = state.reps[cell].epoch.map(i64::from);
+        self.strict
+            && !self.lacks(Protection::ClaimAgain)
+            && harmony::claims_before_run(recorded, epoch)
+    }
+
     /// A write, where it can take effect: on a record that is still as it was read.
     fn say(&self, state: &State, cell: CellId, record: usize, guid: Guid, action: Action) -> Doing {
         let rep = &state.reps[cell];
-        let stale = rep.seen[record] != state.records[record];
-        if stale && !self.lacks(Protection::CompareAndSwap) {
+        let seen = state.seen(cell, record);
+        if rep.seen[record].is_some() && !self.lacks(Protection::CompareAndSwap) {
             return Doing::Nothing;
         }
         let (mut epoch, first) = (rep.epoch.expect("checked"), rep.first.expect("registered"));
         let careless = self.lacks(Protection::EpochInWrite);
         if careless {
-            let named = rep.seen[record].runs().map(|run| run.epoch);
+            let named = seen.runs().map(|run| run.epoch);
             epoch = named.max().unwrap_or(epoch).max(epoch);
         }
         let who = Run { cell, epoch, guid };
-        let to = match (action, &rep.seen[record]) {
+        let to = match (action, seen) {
             (Action::Lrp(action), Record::Lrp(slot)) => match real::say_lrp(slot, action, who) {
                 Ok(to) => Record::Lrp(to),
                 Err(refusal) => {
@@ -185,7 +208,7 @@ impl Protocol {
             }
             to => to,
         };
-        match to == rep.seen[record] {
+        match to == *seen {
             true => Doing::Nothing,
             false => Doing::Write(to),
         }
@@ -213,7 +236,7 @@ impl Protocol {
                     return rep.set(record, guid, ContainerState::CompletedShutdown);
                 }
                 Doing::Write(to) => {
-                    rep.writes[record] = Some(Write { to, fresh: true });
+                    rep.writes[record] = Some(to);
                     return;
                 }
             }

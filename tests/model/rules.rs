@@ -18,10 +18,15 @@ pub fn always() -> Vec<Property<Protocol>> {
         ),
         Property::always(
             "S3 nothing is lost while its presence is there",
-            |_, state: &State| state.broken != Some(Rule::S3) && !lost_while_present(state),
+            |model: &Protocol, state: &State| {
+                state.broken != Some(Rule::S3) && !lost_while_present(model, state)
+            },
         ),
         Property::always("S4 epochs only grow", |_, state: &State| {
             state.broken != Some(Rule::S4)
+        }),
+        Property::always("S7 no mass loss is believed", |_, state: &State| {
+            state.broken != Some(Rule::S7)
         }),
         Property::always("S5 at most one instance is routable", |_, state: &State| {
             state.records.iter().all(one_routable)
@@ -42,7 +47,7 @@ fn s1(model: &Protocol, state: &State) -> bool {
     state.reps.iter().enumerate().all(|(cell, rep)| {
         rep.containers.iter().all(|one| {
             let record = &state.records[one.record];
-            let known = rep.seen[one.record] == *record;
+            let known = rep.seen[one.record].is_none();
             let idle = rep.alive && !rep.paused && rep.writes[one.record].is_none();
             let named = is_named(record, one.guid);
             let knows = known && idle && state.holds_presence(cell);
@@ -59,11 +64,14 @@ fn is_named(record: &Record, guid: u8) -> bool {
     !ended && record.runs().any(|run| run.guid == guid)
 }
 
-/// The ledger says that an epoch is lost, and its presence is there.
-fn lost_while_present(state: &State) -> bool {
-    let mut pairs = state.ledgers.iter().zip(&state.keys);
-    pairs.any(|(ledger, key)| {
-        ledger.state == Standing::Missing && key.is_some_and(|key| key.epoch <= ledger.epoch)
+/// The ledger says that an epoch is lost, and its presence is there. A verdict from before the store lost its data may
+/// have a greater epoch than the registration after that: then the rep hears of it, and registers once more.
+fn lost_while_present(model: &Protocol, state: &State) -> bool {
+    (0..model.cells).any(|cell| {
+        let ledger = state.ledgers[cell];
+        let lost = ledger.state == Standing::Missing
+            && state.keys[cell].is_some_and(|key| key.epoch <= ledger.epoch);
+        lost && !(state.wiped && model.hears_of_its_loss(state, cell))
     })
 }
 
@@ -121,7 +129,7 @@ fn lrp_written(state: &State, who: Who, before: &Slot, to: &Slot) -> Option<Rule
         .run
         .filter(|run| taken_on && !promoted && to.run.is_none_or(|now| now.guid != run.guid));
     match (who, moved) {
-        (Who::Controller(_), Some(run)) if state.gone[run.cell] < run.epoch => Some(Rule::S3),
+        (Who::Controller, Some(run)) if state.gone[run.cell] < run.epoch => Some(Rule::S3),
         (_, _) => None,
     }
 }
@@ -138,7 +146,7 @@ fn task_written(state: &State, who: Who, before: &Job, to: &Job) -> Option<Rule>
         return Some(Rule::S2);
     }
     match (who, before.run) {
-        (Who::Controller(_), Some(run)) if to.lost && state.gone[run.cell] < run.epoch => {
+        (Who::Controller, Some(run)) if to.lost && state.gone[run.cell] < run.epoch => {
             Some(Rule::S3)
         }
         (_, _) => None,

@@ -1,9 +1,7 @@
 //! The state of the model: everything that is stored, known somewhere, or on its way.
 //!
-//! Every value is small and finite. Versions of objects are not counted: a write on its way remembers whether its
-//! object changed since it was decided on. Guids are renumbered, since a guid that nobody holds any more says nothing.
-
-use std::hash::{DefaultHasher, Hash, Hasher};
+//! Every value is small and finite. Versions of objects are not counted: a write on its way is forgotten when its object
+//! changes, for it would be refused.
 
 use diego_operator::api::{ActualLRPState, TaskState};
 use diego_operator::converge::harmony::ContainerState;
@@ -55,14 +53,14 @@ pub enum Record {
 }
 
 /// What matters of a Cell's state, with a `Hash`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     Present,
     Missing,
 }
 
 /// What matters of a Cell's status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ledger {
     pub state: Standing,
     pub life: u8,
@@ -74,16 +72,18 @@ pub struct Ledger {
 }
 
 /// A presence key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub epoch: Epoch,
+    /// What the store's revision was counted on from.
+    pub base: Epoch,
     pub life: u8,
     pub first: Epoch,
     pub fenced: bool,
 }
 
 /// What a controller read about a Cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Seen {
     Held(Key),
     Gone {
@@ -91,31 +91,6 @@ pub enum Seen {
         ledger: Epoch,
         revision: Epoch,
     },
-}
-
-/// A status on its way to the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Write {
-    pub to: Record,
-    /// The object is still the version it was decided on.
-    pub fresh: bool,
-}
-
-/// A verdict on its way. The write is decided anew when somebody was faster, so what was seen is all there is to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Verdict {
-    pub seen: Seen,
-    /// What is written whatever is stored by then: only without compare-and-swap.
-    pub blind: Option<Ledger>,
-}
-
-/// One that decides. Leadership is not modelled: every controller acts whenever it can.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Controller {
-    /// The ledgers as its watch last told it.
-    pub view: Vec<Ledger>,
-    pub verdicts: Vec<Option<Verdict>>,
-    pub writes: Vec<Option<Write>>,
 }
 
 /// A container on a Cell.
@@ -141,23 +116,45 @@ pub struct Rep {
     pub alive: bool,
     /// It is alive and does nothing; its containers go on.
     pub paused: bool,
+    /// Its renewals do not get through, and so it is with others at the same time.
+    pub silent: bool,
     pub life: u8,
     /// The epoch of the first registration of this life.
     pub first: Option<Epoch>,
     /// The epoch under which it believes to hold its presence.
     pub epoch: Option<Epoch>,
-    /// The records as its watch last told it.
-    pub seen: Vec<Record>,
+    /// What its epochs are counted on from.
+    pub base: Epoch,
+    /// The records as its watch last told it; `None` is as they are stored.
+    pub seen: Vec<Option<Record>>,
     pub containers: Vec<Container>,
-    pub writes: Vec<Option<Write>>,
+    /// Statuses on their way to the API server, each decided on the version that is stored.
+    pub writes: Vec<Option<Record>>,
 }
 
-/// What a write may break.
+/// What a step may break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rule {
     S2,
     S3,
     S4,
+    S7,
+}
+
+/// What any controller may know of one Cell. There may be any number of them, each as slow as it likes: what was ever to
+/// be read may be acted on at any time later.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Known {
+    /// Every ledger that there was.
+    pub ledgers: Vec<Ledger>,
+    /// Everything that the presence store ever answered.
+    pub seen: Vec<Seen>,
+    /// What of it the guard has let pass: with a guard no other absence is acted on.
+    pub believed: Vec<Seen>,
+    /// It was held back once and is forgotten: only where nobody looks again.
+    pub forgotten: bool,
+    /// What its epochs were counted on from, by those of its presences that somebody heard of.
+    pub bases: Vec<Epoch>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -169,13 +166,21 @@ pub struct State {
     pub gone: Vec<Epoch>,
     pub ledgers: Vec<Ledger>,
     pub records: Vec<Record>,
+    /// What the records were before: only without compare-and-swap.
+    pub past: Vec<Vec<Record>>,
     pub reps: Vec<Rep>,
-    pub controllers: Vec<Controller>,
+    pub known: Vec<Known>,
+    /// An operator has confirmed the loss.
+    pub confirmed: Vec<bool>,
+    /// The store has lost its data.
+    pub wiped: bool,
+    /// Since then not everybody has had the time to show itself.
+    pub distrusted: bool,
     /// How many faults may still happen.
     pub faults: u8,
     /// How often the process of each Task was started.
     pub starts: Vec<u8>,
-    /// A rule that the last write broke.
+    /// A rule that the last step broke.
     pub broken: Option<Rule>,
 }
 
@@ -196,72 +201,6 @@ impl Record {
         };
         for run in ordinary.iter_mut().chain(suspect) {
             change(&mut run.guid);
-        }
-    }
-}
-
-impl State {
-    fn each_guid(&mut self, mut change: impl FnMut(&mut Guid)) {
-        for record in &mut self.records {
-            record.each_guid(&mut change);
-        }
-        for rep in &mut self.reps {
-            for container in &mut rep.containers {
-                change(&mut container.guid);
-            }
-            for record in &mut rep.seen {
-                record.each_guid(&mut change);
-            }
-            for write in rep.writes.iter_mut().flatten() {
-                write.to.each_guid(&mut change);
-            }
-        }
-        for controller in &mut self.controllers {
-            for write in controller.writes.iter_mut().flatten() {
-                write.to.each_guid(&mut change);
-            }
-        }
-    }
-
-    /// A guid that nobody has.
-    pub fn new_guid(&mut self) -> Guid {
-        let mut greatest = 0;
-        self.each_guid(|guid| greatest = greatest.max(*guid));
-        greatest + 1
-    }
-
-    /// States that differ only in names become one: guids are renumbered, controllers sorted.
-    pub fn canonical(mut self) -> State {
-        self.controllers.sort_by_key(|controller| {
-            let mut hasher = DefaultHasher::new();
-            controller.hash(&mut hasher);
-            hasher.finish()
-        });
-        let mut names = [0; 64];
-        let mut next = 0;
-        self.each_guid(|guid| {
-            let name = &mut names[usize::from(*guid)];
-            if *name == 0 {
-                next += 1;
-                *name = next;
-            }
-            *guid = *name;
-        });
-        for rep in &mut self.reps {
-            rep.containers.sort_by_key(|one| (one.record, one.guid));
-        }
-        self
-    }
-
-    /// A write on a record has taken effect: the others that were decided on the version before it never will.
-    pub fn put(&mut self, record: usize, to: Record) {
-        self.records[record] = to;
-        let of_controllers = self.controllers.iter_mut().map(|one| &mut one.writes);
-        let of_reps = self.reps.iter_mut().map(|one| &mut one.writes);
-        for writes in of_controllers.chain(of_reps) {
-            if let Some(write) = &mut writes[record] {
-                write.fresh = false;
-            }
         }
     }
 }

@@ -240,7 +240,7 @@ fn what_must_not_run_twice_stops_on_a_drained_cell_once_its_record_gave_it_up() 
 
 #[test]
 fn what_must_not_run_twice_starts_on_what_was_said_under_the_present_epoch() {
-    for (recorded, epoch, reads) in [
+    for (recorded, epoch, claims) in [
         (Some(7), Some(7), false),
         (Some(6), Some(7), true),
         (Some(8), Some(7), true),
@@ -248,7 +248,7 @@ fn what_must_not_run_twice_starts_on_what_was_said_under_the_present_epoch() {
         (Some(7), None, true),
         (None, None, true),
     ] {
-        let read = super::reads_before_run(recorded, epoch);
-        assert_eq!(read, reads, "{recorded:?} at {epoch:?}");
+        let claim = super::claims_before_run(recorded, epoch);
+        assert_eq!(claim, claims, "{recorded:?} at {epoch:?}");
     }
 }

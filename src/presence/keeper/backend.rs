@@ -41,6 +41,7 @@ impl<'a> Ask<'a> {
             incarnation: &self.registration.incarnation,
             proof: self.proof.then_some(self.owner),
             machine: self.machine,
+            past: (!self.proof).then_some(self.owner),
             heir: self.heir(),
             last_epoch: self.last_epoch,
             dead_epoch: self.registration.dead_epoch.get(),

@@ -50,7 +50,7 @@ impl Found {
 /// What the epoch of a registration is counted on from, so that it is greater than `last`, the greatest epoch that is
 /// known of the Cell. `base` is what the Cell's epochs were counted on from so far, `revision` the store's, which the
 /// registration comes after.
-pub(super) fn epoch_base(base: i64, last: i64, revision: i64) -> i64 {
+pub fn epoch_base(base: i64, last: i64, revision: i64) -> i64 {
     if base.saturating_add(revision) >= last {
         base
     } else {
@@ -73,6 +73,9 @@ pub(super) struct Claim<'a> {
     pub proof: Option<&'a str>,
     /// Whether `proof` is of the machine, and any machine's mark is ours: it has booted again since.
     pub machine: bool,
+    /// What a key is marked with that we held once: under a smaller epoch than our last it is our own past, which a store
+    /// that was restored from a backup has again.
+    pub past: Option<&'a str>,
     /// What the key of our successor is marked with, which we take over again when it falls silent.
     pub heir: Option<&'a str>,
     /// The greatest epoch that is known of this Cell.
@@ -111,6 +114,11 @@ pub(super) fn decide(found: Option<&Found>, claim: Claim<'_>) -> Step {
     };
     if found.own {
         return go_on;
+    }
+    let mark = found.value.as_ref().map(|value| value.owner.as_str());
+    let is_past = claim.past.is_some_and(|past| mark == Some(past)) && mark != Some("");
+    if is_past && found.epoch() < claim.last_epoch {
+        return Step::Replace;
     }
     let silent = |value: &PresenceValue| {
         // Its TTL, not ours: an upgrade may have changed it.
@@ -186,6 +194,7 @@ mod tests {
             incarnation: "boot-1",
             proof,
             machine: false,
+            past: None,
             heir: None,
             last_epoch: last,
             dead_epoch: dead,
@@ -233,6 +242,7 @@ mod tests {
             incarnation: "2",
             proof,
             machine: true,
+            past: None,
             heir: None,
             last_epoch: 3,
             dead_epoch: 2,
@@ -269,6 +279,26 @@ mod tests {
                 ..machine(None)
             };
             assert_eq!(decide(Some(&found), claim), expected, "{owner} {silent}");
+        }
+        // Held once: what has our mark under a smaller epoch than our last, such as 3, is of a backup.
+        for (owner, last_epoch, expected) in [
+            ("me", 4, Step::Replace),
+            ("me", 3, Step::Wait),
+            ("it", 4, Step::Wait),
+            ("", 4, Step::Wait),
+        ] {
+            let claim = Claim {
+                machine: false,
+                past: Some(if owner.is_empty() { "" } else { "me" }),
+                last_epoch,
+                ..machine(None)
+            };
+            let found = found(owner, "boot-0");
+            assert_eq!(
+                decide(Some(&found), claim),
+                expected,
+                "{owner} {last_epoch}"
+            );
         }
         let unmarked = found("", "boot-1");
         let step = decided(Some(&unmarked), Some(""), 0, 0);

@@ -45,7 +45,10 @@ impl Actor {
         } else {
             harmony::lrp
         };
-        let action = table(view, state, self.mode);
+        let action = match table(view, state, self.mode) {
+            LrpAction::Run if strict && self.claims_before_run(key, guid) => LrpAction::Claim,
+            action => action,
+        };
         let act = matches!(action, LrpAction::Stop | LrpAction::CreateRecord);
         if harmony::wants_live_read(state, act) && !live {
             return self.read_first(key);
@@ -53,13 +56,6 @@ impl Actor {
         let begins = matches!(action, LrpAction::Claim | LrpAction::Run);
         if strict && begins && !self.may_begin_strict() {
             return Took::Nothing;
-        }
-        if strict && action == LrpAction::Run && !live {
-            let known = self.records.get(key);
-            let recorded = known.and_then(|record| record.epoch_of(guid));
-            if harmony::reads_before_run(recorded, self.epoch()) {
-                return self.read_first(key);
-            }
         }
         match action {
             LrpAction::Nothing => Took::Nothing,
@@ -89,6 +85,12 @@ impl Actor {
             | LrpAction::DropSuspect
             | LrpAction::DropEvacuating => self.lrp_write(key, guid, action, &status, DRAINING),
         }
+    }
+
+    fn claims_before_run(&self, key: &Key, guid: &str) -> bool {
+        let known = self.records.get(key);
+        let recorded = known.and_then(|record| record.epoch_of(guid));
+        harmony::claims_before_run(recorded, self.epoch())
     }
 
     /// Writes the record's next status, if the transition guard allows it. `refusal` is why it can't be here.

@@ -17,7 +17,11 @@ pub(super) fn claim(
     now: Timestamp,
 ) -> Result<ActualLRPStatus, Refusal> {
     match (role(status, instance)?, status.state) {
-        (Role::Ordinary, State::Claimed) => Ok(status.clone()),
+        // Claimed once more: the Cell was registered anew since.
+        (Role::Ordinary, State::Claimed) => Ok(ActualLRPStatus {
+            cell_epoch: Some(instance.epoch),
+            ..status.clone()
+        }),
         (Role::Ordinary, State::Unclaimed | State::Running) => Ok(ActualLRPStatus {
             state: State::Claimed,
             cell_epoch: Some(instance.epoch),

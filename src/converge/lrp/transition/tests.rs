@@ -200,6 +200,18 @@ fn is_valid(status: &ActualLRPStatus, verb: &Verb) {
 }
 
 #[test]
+fn what_is_claimed_once_more_is_recorded_under_the_present_epoch() {
+    let claimed = slot(State::Claimed);
+    let again = |epoch| apply(&claimed, &Verb::Claim(instance("a", epoch)), at(NOW));
+    assert_eq!(again(5).as_ref(), Ok(&claimed));
+    let expected = ActualLRPStatus {
+        cell_epoch: Some(6),
+        ..claimed.clone()
+    };
+    assert_eq!(again(6), Ok(expected), "nothing else changes");
+}
+
+#[test]
 fn what_is_said_under_an_epoch_that_is_over_is_refused() {
     let old = |cell: &str, epoch| instance(cell, epoch);
     for state in [State::Unclaimed, State::Claimed, State::Running] {
