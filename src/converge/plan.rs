@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ActualLRPStatus, TaskStatus};
 
@@ -211,6 +211,9 @@ impl Write {
     }
 }
 
+/// A write that is under way is looked at again after so long: its answer wakes no reconciler.
+const UNDER_WAY: SignedDuration = SignedDuration::from_secs(1);
+
 /// What to write, in this order, and when to look again.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -227,11 +230,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn wait(&mut self, until: Option<Timestamp>) {
+    /// Something falls due at `until`.
+    pub fn wait(&mut self, until: Option<Timestamp>) {
         self.recheck = match (self.recheck, until) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+    }
+
+    /// A write is under way, after which something may fall due.
+    fn wait_for_answer(&mut self, now: Timestamp) {
+        self.wait(now.checked_add(UNDER_WAY).ok());
     }
 }
 

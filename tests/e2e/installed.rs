@@ -25,7 +25,13 @@ pub struct Installed {
 impl Installed {
     /// So many nodes, `node-1` and on, and the chart with these further arguments of `helm install`.
     pub async fn start(nodes: usize, helm: &[&str]) -> Result<Self, Failure> {
-        let site = Site::start(NodesOptions::count(nodes)).await?;
+        Self::on(NodesOptions::count(nodes), helm).await
+    }
+
+    /// These nodes, and the chart with these further arguments of `helm install`.
+    pub async fn on(options: NodesOptions, helm: &[&str]) -> Result<Self, Failure> {
+        let nodes = options.nodes.len();
+        let site = Site::start(options).await?;
         import_image(&site).await?;
         let installed = Self { site };
         let args = [

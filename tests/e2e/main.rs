@@ -14,5 +14,6 @@ mod look;
 mod monitoring;
 mod nodes;
 mod prometheus;
+mod refusals;
 mod site;
 mod stream;

@@ -3,6 +3,7 @@
 use diego_operator::api::{ActualLRPState, ActualLRPStatus, CellState};
 use diego_operator::converge::plan::{Scope, Write};
 use diego_operator::converge::world::Lrp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::world::{Sandbox, at, key};
 
@@ -100,4 +101,31 @@ fn an_answer_older_than_what_the_watch_brought_changes_nothing() {
     sandbox.world.settle_lrp(&key("web-0"), Some(answered));
     assert_eq!(sandbox.world.lrp(&key("web-0")), Some(&claimed));
     assert!(!sandbox.world.lrp_in_flight(&key("web-0")));
+}
+
+#[test]
+fn what_falls_due_after_a_write_under_way_is_looked_at_again() {
+    let mut sandbox = lost_instance();
+    let known = sandbox.world.lrp(&key("web-0")).cloned().unwrap();
+    // The executor of Pods gives the instance back: it is auctioned again after a second.
+    let given_back = ActualLRPStatus {
+        state_transition_time: Some(MicroTime(at(100))),
+        rejection_count: Some(1),
+        rejected_by: vec!["b".into()],
+        ..Default::default()
+    };
+    sandbox.world.plan_lrp(&key("web-0"), given_back.clone());
+    let stored = Lrp {
+        version: sandbox.version(&known.version.uid),
+        status: given_back,
+        ..known
+    };
+    // The watch is faster than the answer, and wakes the reconciler.
+    assert!(sandbox.world.put_lrp(&key("web-0"), stored.clone()));
+    let scope = Scope::Desired(key("web"));
+    let look = sandbox.plan(&scope, at(100));
+    assert!(look.writes.is_empty(), "{:?}", look.writes);
+    assert_eq!(look.recheck, Some(at(101)), "nothing else wakes it");
+    sandbox.world.settle_lrp(&key("web-0"), Some(stored));
+    assert_eq!(sandbox.plan(&scope, at(101)).writes.len(), 1, "placed");
 }

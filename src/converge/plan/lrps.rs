@@ -59,7 +59,7 @@ pub(super) fn decide(
         homes,
     } = found;
     if world.lrp_in_flight(key) {
-        return;
+        return plan.wait_for_answer(now);
     }
     let Some(lrp) = world.lrp(key) else { return };
     let process = Key::new(&*key.namespace, &*lrp.process);

@@ -20,7 +20,7 @@ pub(super) fn decide(
     wanted: &mut Vec<Wanted>,
 ) {
     if world.task_in_flight(key) {
-        return;
+        return plan.wait_for_answer(now);
     }
     let Some(task) = world.task(key) else { return };
     if let Some(cell) = &task.status.cell_name

@@ -112,7 +112,7 @@ pub fn pod(template: &RawTemplate, bound: &Bound<'_>) -> Result<(ObjectMeta, Val
     match bound.place {
         Place::Cell { cell, epoch, node } => {
             spec.insert("nodeName".into(), json!(node));
-            tolerate_our_taint(&mut spec);
+            tolerate(&mut spec);
             labels.insert(LABEL_CELL.into(), cell.into());
             annotations.insert(ANNOTATION_EPOCH.into(), epoch.to_string());
         }
@@ -173,15 +173,30 @@ pub fn pod(template: &RawTemplate, bound: &Bound<'_>) -> Result<(ObjectMeta, Val
     Ok((meta, Value::Object(spec)))
 }
 
-/// The node's taint moves what has no other mover. What a record moves stays until the record has moved.
-fn tolerate_our_taint(spec: &mut Map<String, Value>) {
-    let ours = json!({ "key": CELL_MISSING_TAINT, "operator": "Exists", "effect": "NoExecute" });
-    match spec.get_mut("tolerations") {
-        Some(Value::Array(tolerations)) => tolerations.push(ours),
-        Some(_) | None => {
-            spec.insert("tolerations".into(), json!([ours]));
-        }
-    }
+/// Kubernetes puts these on a Node whose kubelet it does not hear, and deletes what does not tolerate them after 300 s.
+const UNHEARD: [&str; 2] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
+
+/// The node's taints move what has no other mover. What a record moves stays until the record has moved; where the template
+/// itself says how long it bears a Node that is not heard, that stands.
+fn tolerate(spec: &mut Map<String, Value>) {
+    let templates = spec.get("tolerations").and_then(Value::as_array);
+    let mut all = templates.cloned().unwrap_or_default();
+    let said = |key: &str| {
+        all.iter().any(|toleration| {
+            let of = toleration.get("key").and_then(Value::as_str);
+            of.is_none_or(|of| of.is_empty() || of == key)
+        })
+    };
+    let unheard = UNHEARD.into_iter().filter(|key| !said(key));
+    let keys: Vec<&str> = std::iter::once(CELL_MISSING_TAINT).chain(unheard).collect();
+    all.extend(
+        keys.into_iter()
+            .map(|key| json!({ "key": key, "operator": "Exists", "effect": "NoExecute" })),
+    );
+    spec.insert("tolerations".into(), Value::Array(all));
 }
 
 /// Requires that a scheduler chooses none of these nodes, beside what the template requires. Each of the terms there is

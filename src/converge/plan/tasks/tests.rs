@@ -107,3 +107,14 @@ fn what_is_settled_is_not_even_owned() {
     let refused = transition::apply(&settled().status, &Verb::Resolve, 1, at(1002));
     assert_eq!(refused, Err(transition::Refusal::Settled));
 }
+
+#[test]
+fn a_task_with_a_write_under_way_is_looked_at_again() {
+    let mut world = World::default();
+    world.put_task(&key(), ended());
+    world.plan_task(&key(), ended().status);
+    let (mut plan, mut wanted) = (Plan::default(), Vec::new());
+    let rules = Rules::default();
+    decide(&mut world, &key(), &rules, at(1001), &mut plan, &mut wanted);
+    assert_eq!(plan.recheck, Some(at(1002)));
+}

@@ -70,9 +70,33 @@ fn the_template_is_kept_but_for_what_placement_and_policy_need() {
             "tolerations": [
                 { "key": "own", "operator": "Exists" },
                 { "key": "diego.cloudfoundry.org/cell-missing", "operator": "Exists", "effect": "NoExecute" },
+                { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute" },
+                { "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute" },
             ],
         })
     );
+}
+
+#[test]
+fn how_long_a_node_may_be_unheard_is_the_templates_to_say() {
+    let keys = |tolerations: Value| {
+        let template = json!({ "spec": { "containers": [], "tolerations": tolerations } });
+        let (_, spec) = made(template, LRP).expect("a Pod");
+        let all = spec["tolerations"].as_array().expect("a list").clone();
+        let keys = all
+            .iter()
+            .map(|it| it["key"].as_str().unwrap_or("all").to_owned());
+        keys.collect::<Vec<_>>()
+    };
+    let ours = "diego.cloudfoundry.org/cell-missing";
+    let (not_ready, unreachable) = (
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    );
+    assert_eq!(keys(Value::Null), [ours, not_ready, unreachable]);
+    let minute = json!([{ "key": not_ready, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60 }]);
+    assert_eq!(keys(minute), [not_ready, ours, unreachable]);
+    assert_eq!(keys(json!([{ "operator": "Exists" }])), ["all", ours]);
 }
 
 /// The fencer of a node stops what has this label, and a template must neither ask for that nor get out of it.

@@ -1,7 +1,7 @@
 //! The configuration of a node's servers, and the script by which a node comes up.
 
 use super::dns;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::{net::Ipv4Addr, path::Path};
 
 /// containerd's socket. Every node has its own /run, so that the usual paths do.
@@ -112,9 +112,15 @@ pub(crate) fn cni(pods: &str) -> String {
     .to_string()
 }
 
-/// kubelet's configuration. What decides how fast a node is missed has its default. `dns` is where Pods ask for names.
-pub(crate) fn kubelet(ca: &Path, cgroup: &str, dns: Option<Ipv4Addr>) -> String {
-    json!({
+/// kubelet's configuration. What decides how fast a node is missed has its default. `dns` is where Pods ask for names; the
+/// fields in `own` are this node's.
+pub(crate) fn kubelet(
+    ca: &Path,
+    cgroup: &str,
+    dns: Option<Ipv4Addr>,
+    own: &Map<String, Value>,
+) -> String {
+    let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": format!("unix://{CONTAINERD_SOCKET}"),
@@ -144,8 +150,11 @@ pub(crate) fn kubelet(ca: &Path, cgroup: &str, dns: Option<Ipv4Addr>) -> String 
         "resolvConf": "",
         "clusterDNS": dns.into_iter().collect::<Vec<_>>(),
         "clusterDomain": dns.map(|_| dns::DOMAIN).unwrap_or_default(),
-    })
-    .to_string()
+    });
+    for (field, value) in own {
+        config[field] = value.clone();
+    }
+    config.to_string()
 }
 
 /// kubelet's command line.

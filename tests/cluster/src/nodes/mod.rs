@@ -17,6 +17,7 @@ use crate::{Error, LocalCluster, Options, Result, ServerProcess, User, binaries,
 use cgroups::Cgroups;
 use network::{MOST_NODES, Network};
 use node::{Shared, Spec};
+use serde_json::{Map, Value};
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
@@ -60,6 +61,8 @@ pub struct NodeOptions {
     pub name: String,
     /// Its label `topology.kubernetes.io/zone`, if it is to have one.
     pub zone: Option<String>,
+    /// Fields of its kubelet's configuration (KubeletConfiguration) that are not as those of the others.
+    pub kubelet: Map<String, Value>,
 }
 
 /// How a cluster with real nodes is to be; three nodes, each in a zone, by default.
@@ -85,6 +88,7 @@ impl NodesOptions {
         let node = |i| NodeOptions {
             name: format!("node-{i}"),
             zone: Some(format!("z{i}")),
+            kubelet: Map::new(),
         };
         Self {
             nodes: (1..=nodes).map(node).collect(),
@@ -248,7 +252,12 @@ fn check(nodes: &[NodeOptions]) -> Result<Vec<Spec>> {
     }
     let mut names = HashSet::new();
     let mut specs = Vec::with_capacity(nodes.len());
-    for (index, NodeOptions { name, zone }) in nodes.iter().enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
+        let NodeOptions {
+            name,
+            zone,
+            kubelet,
+        } = node;
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || !name.chars().all(letters) || !names.insert(name) {
             return Err(Error::Option(format!(
@@ -259,6 +268,7 @@ fn check(nodes: &[NodeOptions]) -> Result<Vec<Spec>> {
             index,
             name: name.clone(),
             zone: zone.clone(),
+            kubelet: kubelet.clone(),
         });
     }
     Ok(specs)
@@ -299,6 +309,7 @@ mod tests {
             let node = |name: &&str| NodeOptions {
                 name: (*name).to_owned(),
                 zone: None,
+                kubelet: Map::new(),
             };
             check(&names.iter().map(node).collect::<Vec<_>>())
         };

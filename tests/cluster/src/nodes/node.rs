@@ -7,6 +7,7 @@ use super::{
     network::Network,
 };
 use crate::{Error, Result, ServerProcess, binary, image, pki};
+use serde_json::{Map, Value};
 use std::{
     env,
     ffi::OsStr,
@@ -47,6 +48,7 @@ pub(super) struct Spec {
     pub(super) index: usize,
     pub(super) name: String,
     pub(super) zone: Option<String>,
+    pub(super) kubelet: Map<String, Value>,
 }
 
 /// A node, running or not. It ends when its [`Nodes`](crate::Nodes) are dropped.
@@ -84,7 +86,7 @@ impl Node {
             ("cni.conflist", config::cni(&pods)),
             (
                 "kubelet.json",
-                config::kubelet(&shared.ca, &cgroup, shared.dns),
+                config::kubelet(&shared.ca, &cgroup, shared.dns, &spec.kubelet),
             ),
         ] {
             pki::write(&dir, file, &text)?;
