@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::sync::locked;
 
 /// So many slots, and how many of them one name may have. Whoever waits for its name's share holds no slot.
 #[derive(Debug, Clone)]
@@ -116,7 +118,7 @@ impl Drop for Seat {
 
 impl Inner {
     fn shares(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.shares)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The clients of the lanes: a connection for each, and one gate before all of them.
 
+use std::time::Duration;
+
 use kube::{Client, Config};
 
 use crate::client::gate::Gate;
@@ -35,10 +37,25 @@ impl Clients {
     }
 }
 
+/// How often each connection is used.
+const USE: Duration = Duration::from_secs(10);
+
+/// Sees to it, for ever, that the connection of each client is open: the first call of a recovery must wait neither for a
+/// name to be looked up nor for a handshake.
+pub async fn keep_open(clients: [Client; 3]) {
+    loop {
+        for client in &clients {
+            // One that can't be opened is tried again.
+            drop(client::bounded(client.apiserver_version()).await);
+        }
+        tokio::time::sleep(USE).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Api;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::api::{Cell, DesiredLRP, Task};
 use crate::client::gate::Gate;
@@ -19,6 +19,7 @@ use crate::converge::plan::{self, Plan, Rules, Scope};
 use crate::converge::world::{Key, Waiting, World};
 use crate::metrics::ControllerMetrics;
 use crate::presence::{Presence, PresencePhase, PresenceStore};
+use crate::sync::locked;
 
 use super::callbacks::Callbacks;
 use super::events::{EventSink, Hold};
@@ -28,6 +29,7 @@ use super::pods::{Pods, Wake};
 use super::recovery::Loss;
 use super::runs::Runs;
 use super::taint::Taints;
+use super::turns::Turns;
 
 /// Assumed for a Cell whose presence was never seen: the TTL the design gives ("Faster Missing Cell Recovery").
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
@@ -36,8 +38,8 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
 pub struct Lane {
     /// The client, with connections of its own.
     pub client: Client,
-    /// One permit per write; first come, first served.
-    pub permits: Semaphore,
+    /// One turn per write.
+    pub turns: Turns,
 }
 
 /// Wakes the reconcilers.
@@ -342,9 +344,4 @@ impl Drop for Recovering {
             locked(&self.context.recovering).remove(&self.cell);
         }
     }
-}
-
-/// A poisoned lock means that a task panicked between two consistent states: the value is still whole.
-pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,8 +10,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 
-use super::context::locked;
 use crate::client::bounded;
+use crate::sync::locked;
 
 /// So many Events may wait: one per instance of a recovery. Those of Cells wait for themselves, and are published first.
 const QUEUE: usize = 2048;

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::api::Task;
 use crate::client::CallError;
@@ -17,6 +18,7 @@ use crate::metrics::OutcomeLabel;
 use super::callbacks;
 use super::context::{Context, Lane};
 use super::runs;
+use super::turns::Rank;
 
 pub use write::params;
 
@@ -48,15 +50,14 @@ pub async fn converge(
     lane: &Lane,
     scope: &Scope,
     first: Option<&OnceLock<Instant>>,
-) -> (Tally, Option<k8s_openapi::jiff::Timestamp>) {
+) -> (Tally, Option<Timestamp>) {
     let mut tally = Tally::default();
     let mut recheck = None;
     for attempt in 0..ATTEMPTS {
         if !context.leading() {
             break;
         }
-        let plan = context.plan(scope);
-        recheck = plan.recheck;
+        let mut plan = context.plan(scope);
         for (key, refusal) in &plan.refused {
             tracing::error!(record = %key, refusal, "a change was decided that may not be: please report this");
         }
@@ -64,8 +65,11 @@ pub async fn converge(
             callbacks::begin(context, key);
         }
         let nothing = plan.writes.is_empty();
-        let outcome = execute(context, lane, plan.writes, first).await;
-        let vanished = vanished_cells(context, &plan.unknown_cells).await;
+        let writes = std::mem::take(&mut plan.writes);
+        let outcome = execute(context, lane, writes, first).await;
+        let (vanished, ask_again) = vanished_cells(context, &plan.unknown_cells).await;
+        plan.wait(ask_again);
+        recheck = plan.recheck;
         if nothing && !vanished {
             tally.unfinished = 0;
             return (tally, recheck);
@@ -92,10 +96,20 @@ pub async fn converge(
     (tally, recheck)
 }
 
-/// Records name Cells that have no object: when these have no presence either, they are lost.
-async fn vanished_cells(context: &Arc<Context>, cells: &BTreeSet<String>) -> bool {
+/// Records name Cells that have no object: when these have no presence either, they are lost. Returns whether any is, and
+/// when to ask about those that could not be judged yet.
+async fn vanished_cells(
+    context: &Arc<Context>,
+    cells: &BTreeSet<String>,
+) -> (bool, Option<Timestamp>) {
     let mut found = false;
-    for cell in cells.iter().filter(|cell| context.grace(cell).is_zero()) {
+    let mut again = None;
+    for cell in cells {
+        let grace = context.grace(cell);
+        if !grace.is_zero() {
+            again = again.max(Some(grace));
+            continue;
+        }
         let recorded = context.world(|world| world.recorded_epoch(cell));
         match context.store.get(cell).await {
             Ok(reading) if reading.presence.is_none() => {
@@ -108,11 +122,12 @@ async fn vanished_cells(context: &Arc<Context>, cells: &BTreeSet<String>) -> boo
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(cell, %error, "the presence of an unknown Cell could not be read")
+                tracing::debug!(cell, %error, "the presence of an unknown Cell could not be read");
+                again = again.max(Some(context.ttl(cell)));
             }
         }
     }
-    found
+    (found, again.map(|wait| Timestamp::now() + wait))
 }
 
 async fn execute(
@@ -121,13 +136,13 @@ async fn execute(
     writes: Vec<Write>,
     first: Option<&OnceLock<Instant>>,
 ) -> Tally {
-    // Bound already by the lane's permits; this only keeps a big plan from making as many futures at once.
+    // Bound already by the lane's turns; this only keeps a big plan from making as many futures at once.
     let at_once = 256;
     let outcomes = stream::iter(writes)
         .map(|write| async move {
-            let permit = lane.permits.acquire().await;
+            let turn = lane.turns.take(rank(context, &write)).await;
             let result = write::perform(context, lane, &write).await;
-            drop(permit);
+            drop(turn);
             if result.is_ok()
                 && let Some(first) = first
             {
@@ -150,9 +165,9 @@ pub async fn write_one(
     lane: &Lane,
     write: &Write,
 ) -> Result<(), CallError> {
-    let permit = lane.permits.acquire().await;
+    let turn = lane.turns.take(rank(context, write)).await;
     let result = write::perform(context, lane, write).await;
-    drop(permit);
+    drop(turn);
     let outcome = result.as_ref().copied();
     account(context, write, outcome, &mut Tally::default());
     result
@@ -164,12 +179,22 @@ pub async fn write_task(
     lane: &Lane,
     write: &Write,
 ) -> Result<Option<Task>, CallError> {
-    let permit = lane.permits.acquire().await;
+    let turn = lane.turns.take(rank(context, write)).await;
     let result = write::task(context, lane, write).await;
-    drop(permit);
+    drop(turn);
     let outcome = result.as_ref().map(|_| ());
     account(context, write, outcome, &mut Tally::default());
     result
+}
+
+fn rank(context: &Context, write: &Write) -> Rank {
+    match write {
+        Write::CreateLrp { index, .. } => Rank::of_instance(*index),
+        Write::LrpStatus { key, .. } | Write::DeleteLrp { key, .. } => {
+            context.world(|world| Rank::of_lrp(world, key))
+        }
+        Write::TaskStatus { .. } | Write::DeleteTask { .. } => Rank::Task,
+    }
 }
 
 fn account(context: &Context, write: &Write, result: Result<(), &CallError>, tally: &mut Tally) {

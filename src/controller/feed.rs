@@ -17,9 +17,10 @@ use crate::api::{ActualLRP, ActualLRPState, Cell, DesiredLRP, Task, TaskState};
 use crate::converge::plan::Scope;
 use crate::converge::world::{Key, Lrp};
 use crate::metrics::{WATCHED, WatchLabel};
+use crate::sync::locked;
 use crate::watching;
 
-use super::context::{Context, locked};
+use super::context::Context;
 use super::convert::{self, key};
 use super::execute::{converge, tell};
 

@@ -17,8 +17,9 @@ use crate::converge::brake::{Brake, Count, OFF, Ruling};
 use crate::converge::cell;
 use crate::converge::world::{CellRecord, Version};
 use crate::presence::{PresencePhase, RollCall, StoreError};
+use crate::sync::locked;
 
-use super::context::{Context, locked};
+use super::context::Context;
 use super::events::reference;
 use super::execute::params;
 use super::held::{Holds, Why};

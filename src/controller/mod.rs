@@ -25,6 +25,7 @@ mod recovery;
 mod report;
 mod runs;
 mod taint;
+mod turns;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, Resource};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::callback::{Courier, LookUps};
@@ -57,6 +58,7 @@ use feed::{Dirty, Listed};
 use leader::Election;
 use pods::{Pods, Templates};
 use taint::Taints;
+use turns::Turns;
 
 /// Failed reconciles are looked at again after this long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -107,6 +109,7 @@ pub async fn run(
     let endpoints = presence.own_addresses();
     let Opened { store, watcher } = store::open(presence).await?;
 
+    let warm = clients::keep_open([fast.clone(), slow.clone(), pods.clone()]);
     let (events, publisher) = events::EventSink::new(slow.clone(), metrics.events_dropped.clone());
     let (cells, cell_triggers) = trigger::unbounded();
     let (desired, desired_triggers) = trigger::unbounded();
@@ -119,7 +122,7 @@ pub async fn run(
     let callbacks = Callbacks::new(courier, &args.tasks);
     let lane = |client: Client| Lane {
         client,
-        permits: Semaphore::new(permits),
+        turns: Turns::new(permits),
     };
     let (pods, wakes) = Pods::new(lane(pods), PodMetrics::new(registry));
     let (taints, nodes_to_taint) = Taints::new(args.nodes.node_taint);
@@ -172,6 +175,7 @@ pub async fn run(
         let listed = Listed::new();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(publisher);
+        tasks.spawn(warm);
         let (watching, watched) = oneshot::channel::<()>();
         if args.disable_presence_watch {
             tracing::warn!(

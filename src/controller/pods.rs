@@ -20,10 +20,11 @@ use std::sync::Mutex;
 use kube::runtime::reflector::Store;
 use tokio::sync::mpsc;
 
-use super::context::{Lane, locked};
+use super::context::Lane;
 use crate::api::{DesiredLRP, Task};
 use crate::converge::pods::{PodIndex, WorkKey};
 use crate::metrics::PodMetrics;
+use crate::sync::locked;
 
 pub use dispatch::run;
 

@@ -18,7 +18,7 @@ use crate::converge::world::CellRecord;
 use crate::metrics::{ControllerLabel, ResultLabel};
 use crate::presence::{Presence, PresencePhase, StoreError};
 
-use super::context::{Context, locked};
+use super::context::Context;
 use super::convert::key;
 use super::events::reference;
 use super::execute::{Tally, converge, params};
@@ -28,6 +28,7 @@ use super::ledger;
 use super::recovery::{Loss, recover};
 use super::runs::{self, Look, Object, guarded};
 use crate::patch::status_patch;
+use crate::sync::locked;
 
 /// While the watch is heard it gets this long to tell of a loss itself before the resync acts.
 const WATCH_FIRST: Duration = Duration::from_secs(1);

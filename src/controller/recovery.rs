@@ -234,15 +234,16 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result
         context.wake_cell(&loss.cell);
         return Ok(Outcome::Nothing);
     }
+    let heard = context.last_heard(&loss.cell);
+    // Epochs are counted on from a base that whoever has never heard the Cell doesn't know; what is recorded on it was
+    // registered before the read in any case.
+    let base = heard.map_or(0, |heard| heard.epoch_base);
+    let counted = reading.revision.saturating_add(base);
     let seen = Observation::Gone {
         ledger_epoch,
-        revision: reading.revision.saturating_add(
-            context
-                .last_heard(&loss.cell)
-                .map_or(0, |heard| heard.epoch_base),
-        ),
+        revision: counted.max(recorded),
         phase: loss.phase,
-        fence: context.last_heard(&loss.cell).and_then(|heard| heard.fence),
+        fence: heard.and_then(|heard| heard.fence),
     };
     let read = Instant::now();
     let is_loss = context.world(|world| {

@@ -14,8 +14,9 @@ use crate::converge::plan::{LrpChange, TaskChange, Write};
 use crate::converge::task::DeleteReason;
 use crate::converge::world::Key;
 use crate::metrics::{CORRECTIONS, ControllerLabel, ControllerMetrics, KindLabel, TriggerLabel};
+use crate::sync::locked;
 
-use super::context::{Context, locked};
+use super::context::Context;
 use super::execute::Tally;
 
 /// What is gone is noticed, and the next run begins, so often.

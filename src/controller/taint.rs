@@ -20,8 +20,9 @@ use crate::client::{CallError, bounded};
 use crate::converge::node::taint::{self, Step};
 use crate::converge::node::{CELL_MISSING_TAINT, Taint};
 use crate::converge::world::World;
+use crate::sync::locked;
 
-use super::context::{Context, locked};
+use super::context::Context;
 use super::events::reference;
 
 /// Nodes that are changed at once.

@@ -3,7 +3,7 @@
 //! The same two questions that controller-runtime asks, so the same role serves: `nonResourceURLs: ["/metrics"]`, verb `get`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,6 +16,7 @@ use kube::api::{Api, PostParams};
 use tokio::sync::Semaphore;
 
 use crate::client::{CallError, bounded};
+use crate::sync::locked;
 
 /// How long an answer holds: a scraper comes every few seconds, and the API server shall not hear of each time. A token that
 /// is taken away opens `/metrics` for so long.
@@ -95,7 +96,7 @@ impl Reviewer {
     }
 
     async fn judge(&self, token: &str) -> Result<Verdict, CallError> {
-        if let Some(verdict) = self.known().get(token, Instant::now()) {
+        if let Some(verdict) = locked(&self.known).get(token, Instant::now()) {
             return Ok(verdict);
         }
         let Ok(waiting) = self.waiting.try_acquire() else {
@@ -106,16 +107,12 @@ impl Reviewer {
         };
         drop(waiting);
         // The one before may have asked the same.
-        if let Some(verdict) = self.known().get(token, Instant::now()) {
+        if let Some(verdict) = locked(&self.known).get(token, Instant::now()) {
             return Ok(verdict);
         }
         let verdict = self.ask(token).await?;
-        self.known().note(token, verdict, Instant::now());
+        locked(&self.known).note(token, verdict, Instant::now());
         Ok(verdict)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, token: &str) -> Result<Verdict, CallError> {

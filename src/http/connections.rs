@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::locked;
 
 /// The most open connections.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +62,7 @@ impl Connections {
 
     /// Takes one more in. Where there are too many, an old one goes: who opens connections and leaves them shuts nobody out.
     pub fn admit(&self, peer: IpAddr) -> Place {
-        let mut table = lock(&self.table);
+        let mut table = locked(&self.table);
         let of_peer = |open: &&Open| open.peer == peer;
         if table.open.values().filter(of_peer).count() >= self.caps.per_peer {
             table.end_oldest(|open| open.peer == peer);
@@ -108,7 +110,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.table).open.remove(&self.id);
+        locked(&self.table).open.remove(&self.id);
     }
 }
 
@@ -116,10 +118,6 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -152,10 +150,10 @@ mod tests {
         let many: Vec<Place> = (0..10).map(|i| connections.admit(peer(i))).collect();
         let open = many.iter().filter(|place| !place.end.is_cancelled());
         assert_eq!(open.count(), CAPS.all);
-        assert_eq!(lock(&connections.table).open.len(), CAPS.all);
+        assert_eq!(locked(&connections.table).open.len(), CAPS.all);
         drop(many);
         assert!(
-            lock(&connections.table).open.is_empty(),
+            locked(&connections.table).open.is_empty(),
             "places are free again"
         );
     }

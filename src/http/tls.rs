@@ -10,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::server::Certificate;
+use crate::told::Told;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -91,9 +92,9 @@ impl Loaded {
     pub(super) fn follow(mut self) -> Certificate {
         let (tell, certificate) = watch::channel(self.config.clone());
         tokio::spawn(async move {
-            let mut refused = None;
+            let mut told = Told::default();
             while tokio::time::timeout(LOOK, tell.closed()).await.is_err() {
-                self.refresh(&mut refused).await;
+                self.refresh(&mut told).await;
                 tell.send_if_modified(|config| {
                     let changed = !Arc::ptr_eq(config, &self.config);
                     config.clone_from(&self.config);
@@ -104,23 +105,31 @@ impl Loaded {
         certificate
     }
 
-    /// Takes on files that have changed, if they are good; `refused` are those that were not.
-    async fn refresh(&mut self, refused: &mut Option<Text>) {
-        let result = match self.files.read().await {
-            Ok(text) if text == self.text || refused.as_ref() == Some(&text) => return,
+    /// Takes on files that have changed, if they are good; `told` is what was said of those that were not.
+    async fn refresh(&mut self, told: &mut Told<Text>) {
+        let (new, problem) = match self.files.read().await {
+            Ok(text) if text == self.text => {
+                if told.is_over() {
+                    tracing::info!(
+                        "the certificate files of /metrics are again those that are in use"
+                    );
+                }
+                return;
+            }
+            Ok(text) if told.has_refused(&text) => return,
             Ok(text) => match self.files.config(&text) {
                 Ok(config) => {
                     tracing::info!("the certificate of /metrics has changed");
                     (self.text, self.config) = (text, config);
+                    *told = Told::default();
                     return;
                 }
-                Err(error) => {
-                    *refused = Some(text);
-                    error
-                }
+                Err(error) => (Some(text), error),
             },
-            Err(error) => error,
+            Err(error) => (None, error),
         };
-        tracing::warn!(error = %result, "the new certificate of /metrics can't be used; serving with the old one");
+        if told.is_news(new, &problem.to_string()) {
+            tracing::warn!(error = %problem, "the new certificate of /metrics can't be used; serving with the old one");
+        }
     }
 }

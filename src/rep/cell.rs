@@ -2,7 +2,7 @@
 
 mod heard;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -21,6 +21,7 @@ use super::{RepConfig, RepMetrics};
 use crate::api::{Cell, CellSpec, CellState};
 use crate::client::{CallError, bounded};
 use crate::presence::keeper::KnownEpoch;
+use crate::sync::locked;
 use crate::watching;
 
 /// What this rep says of its machine.
@@ -120,8 +121,7 @@ impl OwnCell {
     }
 
     fn spec(&self) -> CellSpec {
-        let spec = self.spec.lock();
-        spec.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.spec).clone()
     }
 
     /// Takes over what has changed on the Node. Returns what is wrong with it.
@@ -132,7 +132,7 @@ impl OwnCell {
             Err(error) => return Some(error.to_string()),
         };
         self.metrics.set_capacity(&facts.capacity);
-        let mut spec = self.spec.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spec = locked(&self.spec);
         spec.zone = facts.zone.unwrap_or_else(|| zone.clone());
         spec.capacity = facts.capacity;
         None

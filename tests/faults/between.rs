@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -39,6 +39,11 @@ impl Asked {
         self.method != Method::GET && self.path.contains("/apis/diego.cloudfoundry.org/")
     }
 
+    /// For what, without the query.
+    pub fn resource(&self) -> &str {
+        self.path.split('?').next().unwrap_or_default()
+    }
+
     /// Whether it is a watch.
     pub fn is_watch(&self) -> bool {
         self.method == Method::GET && self.path.contains("watch=true")
@@ -56,7 +61,8 @@ pub enum Act {
     Refuse(u16, Option<u32>),
     /// It does not reach the server, and the connection ends.
     Lose,
-    /// The server does what is asked, and the connection ends without an answer.
+    /// The server does what is asked, and the connection ends without an answer. So does every watch before that, as when
+    /// the server dies: it can't tell of it either.
     LoseAnswer,
     /// The server does what is asked, and then this process dies of SIGKILL.
     Kill(u32),
@@ -84,6 +90,8 @@ struct Shared {
     repeated: Mutex<HashSet<String>>,
     /// Ends every connection when it changes.
     cut: tokio::sync::watch::Sender<()>,
+    /// Ends every watch when it changes.
+    watches: tokio::sync::watch::Sender<()>,
 }
 
 impl Between {
@@ -97,6 +105,7 @@ impl Between {
             lists: Mutex::default(),
             repeated: Mutex::default(),
             cut: tokio::sync::watch::Sender::new(()),
+            watches: tokio::sync::watch::Sender::new(()),
         });
         let mut tasks = JoinSet::new();
         let served = Arc::clone(&shared);
@@ -239,7 +248,10 @@ async fn answer(
                 return Ok(answer.body(Body::from(list.clone()))?);
             }
         }
-        Act::Pass | Act::LoseAnswer | Act::Kill(_) => {}
+        Act::LoseAnswer => {
+            shared.watches.send_replace(());
+        }
+        Act::Pass | Act::Kill(_) => {}
     }
     let body = axum::body::to_bytes(Body::new(body), usize::MAX).await?;
     let mut forwarded = Request::builder().method(&asked.method).uri(&asked.path);
@@ -264,7 +276,12 @@ async fn answer(
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             Err("the program is dead".into())
         }
-        _ if asked.is_watch() => Ok(answer.body(Body::new(body))?),
+        _ if asked.is_watch() => {
+            let mut watches = shared.watches.subscribe();
+            let ends = async move { watches.changed().await.is_ok() };
+            let events = Body::new(body).into_data_stream().take_until(ends);
+            Ok(answer.body(Body::from_stream(events))?)
+        }
         _ => {
             let body = body.collect_bytes().await?;
             if asked.method == Method::GET && parts.status.is_success() {
@@ -278,8 +295,7 @@ async fn answer(
 
 /// A list, whatever page or version of it is asked for.
 fn key(asked: &Asked) -> String {
-    let path = asked.path.split('?').next().unwrap_or_default();
-    path.to_owned()
+    asked.resource().to_owned()
 }
 
 /// As the API server says it: well, and then with an error in the stream.

@@ -7,9 +7,13 @@
 mod support;
 
 mod between;
+mod clock;
+mod fleet;
 mod instance;
+mod names;
 mod network;
 mod observer;
+mod renewals;
 mod report;
 mod row;
 mod rows;
@@ -31,6 +35,9 @@ fn main() -> ExitCode {
         && word == "instance"
     {
         return told(instance::run(log.as_ref()).map(|()| true));
+    }
+    if args == ["clock"] {
+        return told(clock::print().map(|()| true));
     }
     if args.iter().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;

@@ -154,7 +154,7 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
     let measured = measured()?;
     let mut table = String::new();
     let (mut lines, mut others) = (String::new(), String::new());
-    let (mut here, mut seen, mut passed) = (0, 0, 0);
+    let (mut here, mut seen, mut passed, mut foreign) = (0, 0, 0, 0);
     let (mut timed, mut kept) = (0, 0);
     for row in rows {
         let Row {
@@ -183,6 +183,10 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
                         passed += 1;
                         format!("{without}. Taken out, the row still passed: {said}.")
                     }
+                    Protection::NotOurs { by, said } => {
+                        foreign += 1;
+                        format!("nothing of ours: {by}. {said}.")
+                    }
                     Protection::NotYet { line } => format!("{line}. Not yet seen failing."),
                 };
                 lines.push_str(&format!("| {number} | {text} |\n"));
@@ -206,11 +210,12 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
             "| {number} | {fault} | {promise} | {how} | {last} |\n"
         ));
     }
-    let untried = here - seen - passed;
+    let untried = here - seen - passed - foreign;
     Ok(format!(
         "{HEAD}
-{here} of {ROWS} rows are made by `make faults`. {seen} of them were seen to fail without their protection; {passed} still
-passed when it was taken out, and do not show that it is needed; of {untried} it was not taken out yet.
+{here} of {ROWS} rows are made by `make faults`. {seen} of them were seen to fail without their protection; {foreign} rest on
+what etcd or Linux do by themselves; {passed} still passed when it was taken out, and do not show that it is needed; of {untried} it
+was not taken out yet.
 
 {TABLE}{table}
 The greatest time was within the promised figure alone, without the allowance, in {kept} of the {timed} rows that have one.

@@ -36,7 +36,8 @@ pub enum Tried {
         /// Which.
         tests: &'static str,
     },
-    /// Not at all.
+    /// Not at all. No row is so today.
+    #[allow(dead_code)]
     Not {
         /// Why.
         reason: &'static str,
@@ -57,6 +58,13 @@ pub enum Protection {
         /// What was taken out.
         without: &'static str,
         /// What was seen of it.
+        said: &'static str,
+    },
+    /// It is no line of ours.
+    NotOurs {
+        /// What the row rests on.
+        by: &'static str,
+        /// What was taken out all the same, and did no harm.
         said: &'static str,
     },
     /// Nobody has tried yet.

@@ -1,10 +1,15 @@
 //! The rows, by kind of fault.
 
+mod answers;
 mod api;
+mod clocks;
 mod leaders;
 mod mass;
+mod names;
 mod odds;
+mod outages;
 mod partitions;
+mod rack;
 mod reps;
 mod rest;
 mod store;
@@ -21,6 +26,8 @@ pub fn all() -> Vec<Row> {
     rows.extend(leaders::rows());
     rows.extend(mass::rows());
     rows.extend(odds::rows());
+    rows.extend(clocks::rows());
+    rows.extend(names::rows());
     rows.extend(rest::rows());
     rows.sort_by_key(|row| row.number);
     rows

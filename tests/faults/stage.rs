@@ -98,6 +98,7 @@ impl Stage {
     pub async fn fresh_with(&mut self, members: usize) -> Result<(), Failure> {
         self.observer = None;
         self.kept.clear();
+        self.site.through.clear();
         self.site.kill_controller().await;
         for (name, _) in self.site.rep_pids() {
             self.site.kill_cell(&name).await;
@@ -200,6 +201,11 @@ impl Stage {
         self.site.desire(&desired).await?;
         self.wanted.insert(name.to_owned(), instances);
         Ok(())
+    }
+
+    /// Of this process, which the row desires itself, S6 is promised.
+    pub fn promise_strict(&mut self, name: &str) {
+        self.strict.insert(name.to_owned());
     }
 
     /// Somebody wants another number of instances, or a process is gone.

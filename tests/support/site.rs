@@ -69,6 +69,8 @@ pub struct Site {
     pub cluster: LocalCluster,
     /// A client of it.
     pub client: Client,
+    /// What the programs are started through from now on, if anything: a program and its arguments, such as `env A=b`.
+    pub through: Vec<String>,
     dir: tempfile::TempDir,
 }
 
@@ -93,6 +95,7 @@ impl Site {
             etcd,
             cluster,
             client,
+            through: Vec::new(),
             dir: tempfile::Builder::new().prefix("diego-site-").tempdir()?,
         };
         site.install_crds().await?;
@@ -149,10 +152,19 @@ impl Site {
             self.cluster.kubeconfig().display().to_string(),
         )];
         let log = self.dir.path().join(format!("{name}.log"));
+        let program = Self::program()?;
+        let Some((first, rest)) = self.through.split_first() else {
+            return Ok(ServerProcess::start(name, &program, args, &envs, &log)?);
+        };
+        let rest = rest.iter().cloned();
+        let args: Vec<String> = rest
+            .chain([program.display().to_string()])
+            .chain(args.iter().cloned())
+            .collect();
         Ok(ServerProcess::start(
             name,
-            &Self::program()?,
-            args,
+            Path::new(first),
+            &args,
             &envs,
             &log,
         )?)

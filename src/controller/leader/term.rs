@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::client::gate::Gate;
-use crate::controller::context::{Context, locked};
+use crate::controller::context::Context;
 use crate::controller::feed;
 use crate::controller::guard;
 use crate::controller::pods::Wake;
 use crate::controller::recovery::{Loss, recover};
 use crate::controller::runs::{self, Trigger};
+use crate::sync::locked;
 
 /// A loss that was seen longer ago than this and that no leader has handled since is left to the passes over all Cells;
 /// so what is kept does not grow with the Cells that ever were.

@@ -15,6 +15,7 @@ use crate::api::{ActualLRP, Task};
 use crate::client::{CallError, bounded};
 use crate::controller::context::Context;
 use crate::controller::convert;
+use crate::controller::turns::{Rank, Turn};
 use crate::converge::lrp::Instance;
 use crate::converge::pods::build::{self, Bound, Place};
 use crate::converge::pods::{
@@ -132,9 +133,9 @@ pub(super) async fn make(
         dry_run: make.is_try(),
         field_manager: Some(MANAGER.into()),
     };
-    let permit = context.pods.lane.permits.acquire().await;
+    let turn = turn(context, work).await;
     let made = bounded(api.create(&params, &object)).await;
-    drop(permit);
+    drop(turn);
     match made {
         Ok(_) if make.is_try() => hold(context, work, guid, Local::SetAside),
         Ok(object) => {
@@ -176,6 +177,14 @@ pub(super) async fn make(
             Err(error)
         }
     }
+}
+
+async fn turn(context: &Context, work: &WorkKey) -> Turn {
+    let rank = match work.kind {
+        WorkKind::Lrp => context.world(|world| Rank::of_lrp(world, &work.key)),
+        WorkKind::Task => Rank::Task,
+    };
+    context.pods.lane.turns.take(rank).await
 }
 
 fn hold(context: &Context, work: &WorkKey, guid: &str, local: Local) -> Result<(), CallError> {
@@ -244,9 +253,9 @@ pub(super) async fn read_pod(
     }
     tracing::warn!(record = %work, pod = %key, "the labels of its Pod were changed: deleting it");
     let uid = pod.metadata.uid.unwrap_or_default();
-    let permit = context.pods.lane.permits.acquire().await;
+    let turn = turn(context, work).await;
     let result = bounded(api.delete(&key.name, &precisely(&uid, false))).await;
-    drop(permit);
+    drop(turn);
     match result {
         Ok(_) => tell::deletion(context, &key, DeleteWhy::NotAssigned),
         Err(error) if error.is_not_found() || error.is_conflict() => {}
@@ -303,9 +312,9 @@ pub(super) async fn delete(
     };
     let params = precisely(&uid, force);
     let api = Api::<Pod>::namespaced(context.pods.lane.client.clone(), &key.namespace);
-    let permit = context.pods.lane.permits.acquire().await;
+    let turn = turn(context, work).await;
     let result = bounded(api.delete(&key.name, &params)).await;
-    drop(permit);
+    drop(turn);
     match result {
         Ok(answer) => {
             tell::deletion(context, &key, why);

@@ -1,6 +1,6 @@
 //! Reads of who is alive, from the store itself: each one linearizable, and bounded in time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, GetResponse};
@@ -13,6 +13,7 @@ use super::version::warn_if_unguarded;
 use super::{
     ConfigError, Credentials, EtcdConfig, MAX_MESSAGE, PREFIX, cell_of, decode, key, roll, within,
 };
+use crate::sync::locked;
 
 /// A try that has not been answered by then goes to another endpoint. A healthy store answers in milliseconds; a
 /// leader election takes about as long as two tries.
@@ -113,7 +114,7 @@ impl EtcdStore {
     }
 
     fn client(&self) -> Option<Client> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = locked(&self.current);
         current.client.clone()
     }
 
@@ -133,7 +134,7 @@ impl EtcdStore {
     /// One try; a failure leaves the next endpoint to the next try.
     async fn read_once(&self, key: &str, options: GetOptions) -> Result<GetResponse, StoreError> {
         let (turn, client) = {
-            let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let current = locked(&self.current);
             (current.turn, current.client.clone())
         };
         let answer = within(TRY_TIMEOUT, async {
@@ -150,7 +151,7 @@ impl EtcdStore {
             Ok::<_, StoreError>((client, credentials, answer))
         })
         .await;
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = locked(&self.current);
         match answer {
             Ok((client, credentials, answer)) => {
                 if let Some(credentials) = credentials
@@ -203,7 +204,7 @@ impl EtcdStore {
                 let Some(current) = current.upgrade() else {
                     return;
                 };
-                let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut current = locked(&current);
                 if current.turn != turn {
                     return;
                 }

@@ -5,8 +5,8 @@
 //! as far as that went through.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,6 +20,7 @@ use super::super::StoreError;
 use super::super::etcd::within;
 use super::{CANARY, KubernetesConfig, KubernetesStore, MARK, new_lease, now};
 use crate::client::brief;
+use crate::sync::locked;
 
 /// Every canary is named so; chance follows.
 pub(super) const NAME_PREFIX: &str = "presence-canary-";
@@ -86,7 +87,7 @@ impl Canary {
                 if error.status().is_none()
                     && let Ok(leases) = self.config.leases()
                 {
-                    *self.leases.lock().unwrap_or_else(PoisonError::into_inner) = leases;
+                    *locked(&self.leases) = leases;
                 }
                 Err(error)
             }
@@ -104,8 +105,7 @@ impl Canary {
     }
 
     fn leases(&self) -> Api<Lease> {
-        let leases = self.leases.lock();
-        leases.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.leases).clone()
     }
 
     async fn renew(&self) -> kube::Result<()> {

@@ -1,6 +1,6 @@
 //! Reads of who is alive, from the API server itself, judged by what this process has seen change so far.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -16,6 +16,7 @@ use super::super::{Presence, PresenceStore, Reading, RollCall, StoreError};
 use super::canary::Canary;
 use super::deadlines::Deadlines;
 use super::{CELL, KubernetesConfig, MARK, Sighting, lease_name, version};
+use crate::sync::locked;
 
 /// A try that has not been answered by then is made again, over a new connection.
 const TRY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,9 +104,7 @@ impl KubernetesStore {
 
     /// The deadline set. Never held across an await.
     pub(crate) fn deadlines(&self) -> MutexGuard<'_, Deadlines> {
-        self.deadlines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        locked(&self.deadlines)
     }
 
     /// Tries whether Leases can be renewed, again and again, until `cancel`. Without it nobody is ever over.
@@ -198,10 +197,6 @@ impl KubernetesStore {
         }
         Err(last)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PresenceStore for KubernetesStore {

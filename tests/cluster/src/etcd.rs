@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, ServerProcess, binary, dir::ScratchDir, free_port, http};
 use std::{
-    fs,
+    fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -57,6 +57,11 @@ struct Member {
 }
 
 impl Member {
+    /// Where a copy of its data is kept.
+    fn backup(&self) -> PathBuf {
+        self.data.with_extension("backup")
+    }
+
     async fn healthy(&self) -> Result<()> {
         self.process
             .ready(HEALTHY_WITHIN, || http::is_ok(self.port, "/health"))
@@ -166,6 +171,45 @@ impl Etcd {
         Ok(())
     }
 
+    /// Kills all members, keeps a copy of their data as it then is, in place of an earlier copy, and starts them again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the data can't be copied; [`Error::Exited`] or [`Error::NotReady`] when a member fails.
+    pub async fn back_up(&mut self) -> Result<()> {
+        self.start_with_data(|member| (member.data.clone(), member.backup()))
+            .await
+    }
+
+    /// Kills all members and starts them again on the same ports with the data that [`Etcd::back_up`] has kept: the revision
+    /// goes back to what it was then.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no such copy; [`Error::Exited`] or [`Error::NotReady`] when a member fails.
+    pub async fn restore(&mut self) -> Result<()> {
+        self.start_with_data(|member| (member.backup(), member.data.clone()))
+            .await
+    }
+
+    /// Kills all members, copies a directory of each in place of another, and starts them again.
+    async fn start_with_data(&mut self, copy: fn(&Member) -> (PathBuf, PathBuf)) -> Result<()> {
+        for member in &self.members {
+            member.process.kill();
+            member.process.wait().await;
+        }
+        for member in &mut self.members {
+            let (from, to) = copy(member);
+            if to.exists() {
+                fs::remove_dir_all(&to).map_err(Error::io(format!("remove {}", to.display())))?;
+            }
+            copy_dir(&from, &to).map_err(Error::io(format!("copy {}", from.display())))?;
+            member.process = member.process.restart()?;
+        }
+        for member in &self.members {
+            member.healthy().await?;
+        }
+        Ok(())
+    }
+
     /// Kills member `i` if it still runs, and starts it again on the same ports and data. Waits until it is healthy, unless too
     /// few members are running for that; then it returns at once, and the member becomes healthy when the others are back.
     ///
@@ -198,6 +242,22 @@ impl Drop for Etcd {
             member.process.kill();
         }
     }
+}
+
+/// Copies a directory and all that is in it; `to` must not exist.
+fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// The command line of one member.

@@ -59,8 +59,9 @@ pub fn rows() -> Vec<Row> {
             promise: "the other one does the rest",
             tried: Tried::Here {
                 injected: "30 instances and 15 Tasks on the dead Cell; the leader is killed after 20 of its writes; a Lease of 5 s, all of which passes then",
-                protection: Protection::NotYet {
-                    line: "a new leader looks at everything once",
+                protection: Protection::Seen {
+                    without: "a new leader looks at everything once",
+                    said: "what the dead leader had left did not run elsewhere within 60 s",
                 },
                 short: false,
                 run: |stage| Box::pin(half_done(stage)),

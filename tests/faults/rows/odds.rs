@@ -9,8 +9,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use local_cluster::ServerProcess;
 use serde_json::json;
 
-use super::reps::no_loss;
-use crate::observer::facts::Fact;
+use super::reps::none_ended;
+use crate::observer::facts::{Fact, Within};
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{Setup, Stage, THREE, WEB};
 use crate::support::{Failure, eventually, objects, site::START};
@@ -23,9 +23,9 @@ pub fn rows() -> Vec<Row> {
             promise: "no presence is lost, nothing is moved",
             tried: Tried::Here {
                 injected: "four busy loops per core for 15 s (the long one: `make bench-false-alarms`)",
-                protection: Protection::StillPassed {
-                    without: "several renewals fit into a TTL (instead: one per 0.9 TTL)",
-                    said: "`make bench-false-alarms` is the harder test",
+                protection: Protection::NotOurs {
+                    by: "Linux gives a thread that wakes up its share of the CPU time soon",
+                    said: "It passes with one renewal per 0.98 TTL as well, also when each loop has three times anybody else's share; `make bench-false-alarms` is the longer test",
                 },
                 short: false,
                 run: |stage| Box::pin(busy(stage)),
@@ -34,11 +34,12 @@ pub fn rows() -> Vec<Row> {
         Row {
             number: 40,
             fault: "a Cell object is deleted while its rep is gone and no controller runs",
-            promise: "it is gone at once, and what it ran runs elsewhere when a controller is back",
+            promise: "it is gone at once, and what it ran runs elsewhere at most 8 s after a controller is back, and its start later",
             tried: Tried::Here {
                 injected: "SIGKILL of controller and Cell, `kubectl delete cell`, the controller started again",
-                protection: Protection::NotYet {
-                    line: "no object of ours has a finalizer",
+                protection: Protection::Seen {
+                    without: "no object of ours has a finalizer (instead: the Cell has one)",
+                    said: "the Cell was still there after 60 s",
                 },
                 short: false,
                 run: |stage| Box::pin(deleted_cell(stage)),
@@ -78,8 +79,9 @@ pub fn rows() -> Vec<Row> {
             promise: "the rep ends before it registers, and says which file",
             tried: Tried::Here {
                 injected: "a work directory on a file system that is full (tmpfs of one page)",
-                protection: Protection::NotYet {
-                    line: "the identity is stored before it is used",
+                protection: Protection::Seen {
+                    without: "the identity is stored before it is used",
+                    said: "the rep had not ended after 60 s",
                 },
                 short: false,
                 run: |stage| Box::pin(full_disk(stage)),
@@ -108,7 +110,7 @@ async fn busy(stage: &mut Stage) -> Result<Figures, Failure> {
         .collect::<Result<_, _>>()?;
     tokio::time::sleep(Duration::from_secs(15)).await;
     drop(loops);
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     stage.unmoved(&before).await?;
     Ok(Figures::default())
 }
@@ -144,12 +146,14 @@ async fn deleted_cell(stage: &mut Stage) -> Result<Figures, Failure> {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let since = stage.fault();
     stage.site.start_controller(&[]).await?;
-    let away = stage.moved(&before, &["b"], since).await?;
+    // A controller that begins believes no absence for one TTL; what is left is to list, and the read.
+    let within = Within {
+        promised: Duration::from_secs(8),
+        allowance: Duration::from_secs(5),
+    };
+    let away = stage.recovered(&before, &["b"], since, within).await?;
     stage.tasks_failed(1, 2).await?;
-    let longest = away.iter().copied().fold(0.0, f64::max);
-    Ok(Figures::note(format!(
-        "all ran elsewhere {longest:.1} s after the controller was started"
-    )))
+    Ok(Figures::away(away).and("from the start of the controller"))
 }
 
 async fn deleted_namespace(stage: &mut Stage) -> Result<Figures, Failure> {
@@ -190,7 +194,7 @@ async fn deleted_namespace(stage: &mut Stage) -> Result<Figures, Failure> {
     .await?;
     let took = (crate::observer::facts::now() - since) as f64 / 1e9;
     stage.unmoved(&before).await?;
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     Ok(Figures::note(format!("all had stopped after {took:.1} s")))
 }
 
@@ -268,7 +272,7 @@ async fn full_disk(stage: &mut Stage) -> Result<Figures, Failure> {
         return Err("it has registered".into());
     }
     stage.unmoved(&before).await?;
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     Ok(Figures::default())
 }
 

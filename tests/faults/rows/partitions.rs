@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use diego_operator::api::CellState;
+use diego_operator::api::{ActualLRPState, CellState};
 
-use super::reps::{no_loss, versions};
+use super::reps::{none_ended, versions};
 use crate::network::{Network, Way};
 use crate::row::{Figures, Protection, Row, Tried};
-use crate::stage::{RECOVERY, Setup, Stage};
+use crate::stage::{ONCE, RECOVERY, Setup, Stage};
 use crate::support::{Failure, eventually, site::START, tree};
 
 pub fn rows() -> Vec<Row> {
@@ -32,8 +32,9 @@ pub fn rows() -> Vec<Row> {
             promise: "nothing is moved and nothing restarted; new work waits for it, and runs once when it is back",
             tried: Tried::Here {
                 injected: "a proxy before the API server that loses both directions for 12 s",
-                protection: Protection::NotYet {
-                    line: "the presence does not go by way of the API server",
+                protection: Protection::Seen {
+                    without: "the presence does not go by way of the API server (instead: `--presence kubernetes`, of which this is not promised)",
+                    said: "records were written: the Cell was taken for lost",
                 },
                 short: false,
                 run: |stage| Box::pin(rep_without_api(stage)),
@@ -42,11 +43,12 @@ pub fn rows() -> Vec<Row> {
         Row {
             number: 11,
             fault: "a rep hears nothing from the presence store, which hears it",
-            promise: "nothing runs twice: either the presence lasts and nothing is moved, or it ends and the work runs elsewhere",
+            promise: "the presence lasts for as long as the store hears it, and nothing is moved; but the rep can't know that, and stops what must not run twice",
             tried: Tried::Here {
-                injected: "a proxy before etcd that loses the answers for 12 s",
-                protection: Protection::NotYet {
-                    line: "an unanswered renewal is none",
+                injected: "a proxy before etcd that loses the answers, and 12 s later the requests as well",
+                protection: Protection::Seen {
+                    without: "an unanswered renewal is none, and no end either (taken out one by one: it counts as answered; it is taken for a lost lease)",
+                    said: "a Strict instance ran beside its replacement; a presence ended that the store could have kept",
                 },
                 short: false,
                 run: |stage| Box::pin(rep_unanswered(stage)),
@@ -148,26 +150,23 @@ async fn rep_unanswered(stage: &mut Stage) -> Result<Figures, Failure> {
     let network = Network::to(&stage.site.etcd.endpoints()[0]).await?;
     let before = two(stage, Some(&network), None).await?;
     let cell = stage.cell("a");
-    let since = stage.fault();
+    stage.fault();
     network.set_each(Way::Open, Way::Lost);
     tokio::time::sleep(Duration::from_secs(12)).await;
-    let status = stage
-        .site
-        .cells()
-        .get(&cell)
-        .await?
-        .status
-        .unwrap_or_default();
-    let was_lost = status.state == Some(CellState::Missing);
-    network.set(Way::Open);
-    stage.keep(network);
-    stage.site.cell_state(&cell, CellState::Present).await?;
-    if was_lost {
-        stage.moved(&before, &["a"], since).await?;
-        return Ok(Figures::note("the presence ended, and the work was moved"));
-    }
+    none_ended(stage).await?;
     stage.unmoved(&before).await?;
-    Ok(Figures::note("the presence lasted, and nothing was moved"))
+    // From here on the store hears nothing either: what it did not answer before is not to be counted on.
+    let since = stage.fault();
+    network.set(Way::Lost);
+    let away = stage.recovered(&before, &["a"], since, RECOVERY).await?;
+    stage.tasks_failed(1, 2).await?;
+    stage.site.running(ONCE, 3, |other| other != cell).await?;
+    stage.fault();
+    network.set(Way::Open);
+    stage.site.cell_state(&cell, CellState::Present).await?;
+    stage.moved(&before, &["a"], since).await?;
+    stage.keep(network);
+    Ok(Figures::away(away).and("the presence lasted for as long as the store heard it"))
 }
 
 async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
@@ -186,11 +185,24 @@ async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
     // Work for the Cell that can't hear of it, among others.
     stage.desire("more", 6, false).await?;
     tokio::time::sleep(Duration::from_secs(4)).await;
+    let cell = stage.cell("a");
+    let more = stage.site.instances("more").await?;
+    let given = more.iter().filter_map(|lrp| lrp.status.as_ref());
+    let given = given.filter(|status| status.cell_name.as_deref() == Some(&cell));
+    let given: Vec<ActualLRPState> = given.map(|status| status.state).collect();
+    if given.is_empty()
+        || given
+            .iter()
+            .any(|state| *state != ActualLRPState::Unclaimed)
+    {
+        let text = format!("of the new work {given:?} is on the Cell that can't hear of it");
+        return Err(text.into());
+    }
     stage.fault();
     network.set(Way::Open);
     stage.site.running("more", 6, |_| true).await?;
     stage.unmoved(&before).await?;
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     stage.keep(network);
     Ok(Figures::default())
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use diego_operator::api::{ActualLRPState, CellState};
 use kube::api::ListParams;
 
+use crate::observer::facts::Fact;
+use crate::renewals;
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{ONCE, RECOVERY, Setup, Stage, THREE, WEB};
 use crate::support::{Failure, eventually, http, site::START, tree};
@@ -58,10 +60,10 @@ pub fn rows() -> Vec<Row> {
             fault: "a rep is frozen for less than its TTL",
             promise: "nothing happens at all: no record is written",
             tried: Tried::Here {
-                injected: "SIGSTOP of a rep with TTL 8 s, SIGCONT 3 s later",
-                protection: Protection::StillPassed {
+                injected: "SIGSTOP of a rep with TTL 8 s just before it renews, SIGCONT 3 s later",
+                protection: Protection::Seen {
                     without: "several renewals fit into a TTL (instead: one per 0.9 TTL)",
-                    said: "by luck of its timing",
+                    said: "records were written: the Cell was taken for lost",
                 },
                 short: false,
                 run: |stage| Box::pin(frozen_shortly(stage)),
@@ -87,8 +89,9 @@ pub fn rows() -> Vec<Row> {
             promise: "as before; from its thaw until its rep has read the records, its instances run beside their replacements, not routed to",
             tried: Tried::Here {
                 injected: "SIGSTOP of the rep and everything below it, SIGCONT 15 s later",
-                protection: Protection::NotYet {
-                    line: "a rep that is back stops what is recorded elsewhere (row 5 shows it)",
+                protection: Protection::Seen {
+                    without: "a rep that is back stops what is recorded elsewhere",
+                    said: "what it ran had not stopped within 60 s",
                 },
                 short: false,
                 run: |stage| Box::pin(frozen_whole(stage)),
@@ -211,6 +214,9 @@ async fn asked_to_stop(stage: &mut Stage) -> Result<Figures, Failure> {
         }
         overlaps.push((ended - *began) as f64 / 1e9);
     }
+    if overlaps.len() != stage.on(&before, "b") || overlaps.is_empty() {
+        return Err(format!("{} instances were seen to be handed over", overlaps.len()).into());
+    }
     let least = overlaps.iter().copied().fold(f64::INFINITY, f64::min);
     no_loss(stage).await?;
     stage.site.cell_state(&cell, CellState::Evacuated).await?;
@@ -232,6 +238,7 @@ async fn frozen_shortly(stage: &mut Stage) -> Result<Figures, Failure> {
     stage.set(setup).await?;
     let before = versions(stage).await?;
     let cell = stage.cell("b");
+    renewals::just_before(stage, &cell).await?;
     stage.fault();
     stage.site.rep(&cell).process.pause();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -242,7 +249,7 @@ async fn frozen_shortly(stage: &mut Stage) -> Result<Figures, Failure> {
     if before != after {
         return Err(format!("{before:?} became {after:?}").into());
     }
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     Ok(Figures::default())
 }
 
@@ -371,7 +378,7 @@ async fn same_name(stage: &mut Stage) -> Result<Figures, Failure> {
     if before != after {
         return Err(format!("{before:?} became {after:?}").into());
     }
-    no_loss(stage).await?;
+    none_ended(stage).await?;
     Ok(Figures::default())
 }
 
@@ -437,15 +444,34 @@ pub async fn versions_of(
     Ok(lrps.chain(tasks).collect())
 }
 
-/// The controller has seen no Cell lost, and has moved nothing off a missing one.
+/// No presence has ended, not even one whose loss the controller does not believe.
+pub async fn none_ended(stage: &Stage) -> Result<(), Failure> {
+    let entries = stage.observer().log.entries().into_iter();
+    let mut ended = entries.filter_map(|entry| match entry.fact {
+        Fact::Gone { cell, epoch } => Some((cell, epoch)),
+        _ => None,
+    });
+    match ended.next() {
+        None => no_loss(stage).await,
+        Some((cell, epoch)) => {
+            Err(format!("the presence of {cell} under epoch {epoch} has ended").into())
+        }
+    }
+}
+
+/// The controller has seen no Cell lost, holds back no loss, and has moved nothing off a missing one.
 pub async fn no_loss(stage: &Stage) -> Result<(), Failure> {
     let text = stage.site.metrics().await?;
-    let sources = ["watch", "timer", "proof", "resync"];
+    let sources = ["watch", "timer", "resync"];
     let losses =
         sources.map(|source| format!("diego_cell_presence_expired_total{{source=\"{source}\"}}"));
-    let moves = "diego_actuallrp_starts_total{reason=\"missing-cell\"}".to_owned();
-    for series in losses.into_iter().chain([moves]) {
-        let count = http::metric(&text, &series).unwrap_or_default();
+    let others = [
+        "diego_cell_losses_held",
+        "diego_actuallrp_starts_total{reason=\"missing-cell\"}",
+    ];
+    for series in losses.into_iter().chain(others.map(str::to_owned)) {
+        let count = http::metric(&text, &series);
+        let count = count.ok_or_else(|| format!("there is no metric {series}"))?;
         if count != 0.0 {
             return Err(format!("{series} is {count}").into());
         }

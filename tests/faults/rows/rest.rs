@@ -1,4 +1,4 @@
-//! Rows that other tests show, and rows that are not made, each with the reason.
+//! Rows that other tests show.
 
 use crate::row::{Row, Tried};
 
@@ -9,31 +9,12 @@ pub fn rows() -> Vec<Row> {
         promise,
         tried: Tried::Elsewhere { tests },
     };
-    let not = |number, fault, promise, reason| Row {
-        number,
-        fault,
-        promise,
-        tried: Tried::Not { reason },
-    };
-    let later = "not written yet";
     vec![
-        not(
+        elsewhere(
             8,
             "the container runtime hangs while the rep is well",
-            "the Cell stays, and gets no new work",
-            later,
-        ),
-        not(
-            23,
-            "the wall clock jumps by an hour",
-            "nothing happens",
-            later,
-        ),
-        not(
-            24,
-            "the clock of a Cell runs 10 % too fast or too slow",
-            "the bound of 1 % of the fence is kept; beyond it nothing is promised",
-            later,
+            "the Cell stays, nothing is moved, and it gets no new work",
+            "tests/e2e/refusals/hung.rs",
         ),
         elsewhere(
             39,
@@ -76,12 +57,6 @@ pub fn rows() -> Vec<Row> {
             "certificates are renewed while the programs run",
             "the lease lasts",
             "tests/presence/etcd/rotation.rs",
-        ),
-        not(
-            49,
-            "names can't be looked up",
-            "connections that are there go on",
-            "the local cluster has addresses only: a name server would have to be faked below every program",
         ),
     ]
 }

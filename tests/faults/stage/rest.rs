@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::Stage;
-use crate::observer::facts::Fact;
+use crate::observer::facts::{Fact, Run};
 use crate::support::{Failure, eventually};
 
 /// L1: a resync of 30 s, a TTL of 5 s, and the time that a start takes on busy cores.
@@ -40,6 +40,28 @@ impl Stage {
         }
         let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
         Err(format!("not kept:\n{}", lines.join("\n")).into())
+    }
+
+    /// What runs and the observer has not heard of from records and presences: it would not have heard of a violation.
+    fn unheard(&self, living: &[Run]) -> Option<String> {
+        let entries = self.observer().log.entries();
+        let told = |run: &Run| {
+            entries.iter().any(|entry| match (&entry.fact, run.index) {
+                (Fact::Lrp(lrp), Some(_)) => lrp.guid.as_deref() == Some(&run.guid),
+                (Fact::Task(task), None) => {
+                    task.name == run.process && task.state == TaskState::Running
+                }
+                _ => false,
+            })
+        };
+        let registered = |run: &Run| {
+            entries.iter().any(
+                |entry| matches!(&entry.fact, Fact::Registered { cell, .. } if *cell == run.cell),
+            )
+        };
+        let mut unheard = living.iter().filter(|run| !told(run) || !registered(run));
+        let run = unheard.next()?;
+        Some(format!("the observer has not heard of {run:?}"))
     }
 
     /// What is not as it should be once everything has come to rest.
@@ -76,7 +98,7 @@ impl Stage {
         let living = self.observer().living();
         let running: BTreeSet<String> = living.iter().map(|run| run.guid.clone()).collect();
         if running == guids {
-            return Ok(None);
+            return Ok(self.unheard(&living));
         }
         let strangers: Vec<_> = living
             .iter()
