@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test faults e2e unit histories model fuzz lint advisories sbom crds chart bench-recovery bench-presence bench-auction bench-failover bench-false-alarms clean
+.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test faults e2e unit histories model shuffle fuzz lint advisories sbom crds chart bench bench-recovery bench-presence bench-auction bench-failover bench-false-alarms clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ unit: ## Run the tests that need no server
 histories: ## Play 100,000 random histories of Cells that join, die and return (about a minute once built)
 	HISTORIES=100000 $(CARGO) test --release --test histories -- --nocapture
 
+shuffle: setup ## Shuffle what real controllers ask and are told, for 200 seeds (about 20 minutes; SHUFFLE_FIRST, SHUFFLE_SEED=17 plays one again)
+	SHUFFLE_SEEDS=$${SHUFFLE_SEEDS:-200} $(CARGO) test --release --test shuffle -- --nocapture
+
 fuzz: ## Bend every input from outside 100,000 times (about ten minutes once built)
 	FUZZ_CASES=100000 $(CARGO) test --release --test rules -- fuzz
 
@@ -77,6 +80,10 @@ crds: ## Generate the CRDs from the Rust types
 chart: setup-e2e ## Generate the chart's CRDs and README, and run all its checks
 	@hack/chart.sh
 	$(CARGO) test --test chart
+
+bench: setup ## Lose Cells of a fleet with an API server full of instances (under five minutes; SIZE=full: 1,000 Cells, 250,000 instances)
+	@$(CARGO) build --release --quiet --bin diego
+	@$(CARGO) bench --quiet --bench scale
 
 bench-recovery: setup ## Time 30 recoveries of a Cell with 50 instances
 	@$(CARGO) build --release --quiet --bin diego

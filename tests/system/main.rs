@@ -5,6 +5,7 @@ mod support;
 
 mod api;
 mod auction;
+mod bench;
 mod callbacks;
 mod cell_returns;
 mod crowd;
