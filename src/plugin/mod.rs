@@ -1,7 +1,7 @@
 //! `kubectl diego`: what runs where, what was lost, and what an operator may do about it, with the rights of the
 //! user's own kubeconfig.
 //!
-//! What is shown is made by pure functions of objects, time and width; [`Cluster`](cluster::Cluster) talks to the API
+//! What is shown is made by pure functions of objects, time and width; `Cluster` talks to the API
 //! server and turns its refusals into words.
 
 mod args;
