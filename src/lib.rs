@@ -43,6 +43,7 @@ pub mod controller;
 pub mod converge;
 pub mod fence;
 pub mod http;
+mod lenient;
 pub mod metrics;
 pub mod patch;
 pub mod plugin;

@@ -96,6 +96,10 @@ pub async fn converge(
     (tally, recheck)
 }
 
+fn earlier(known: Option<Duration>, wait: Duration) -> Option<Duration> {
+    Some(known.map_or(wait, |known| known.min(wait)))
+}
+
 /// Records name Cells that have no object: when these have no presence either, they are lost. Returns whether any is, and
 /// when to ask about those that could not be judged yet.
 async fn vanished_cells(
@@ -107,7 +111,7 @@ async fn vanished_cells(
     for cell in cells {
         let grace = context.grace(cell);
         if !grace.is_zero() {
-            again = again.max(Some(grace));
+            again = earlier(again, grace);
             continue;
         }
         let recorded = context.world(|world| world.recorded_epoch(cell));
@@ -123,7 +127,7 @@ async fn vanished_cells(
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(cell, %error, "the presence of an unknown Cell could not be read");
-                again = again.max(Some(context.ttl(cell)));
+                again = earlier(again, context.ttl(cell));
             }
         }
     }

@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -131,8 +131,7 @@ where
             restarts.get_or_create(&label).inc();
         }
     };
-    let api = Api::<K>::all(client.clone());
-    watching::events_telling(api, watcher::Config::default(), tell)
+    watching::readable::<K>(client.clone(), watcher::Config::default(), tell)
         .map(move |event| {
             if matches!(event, Event::InitDone) {
                 listed.done();

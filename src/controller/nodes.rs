@@ -33,9 +33,9 @@ const TAKES_ROOM: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=
 
 /// The Nodes, for ever.
 pub async fn nodes(context: Arc<Context>, client: Client, mut listed: Listed) {
-    let api = Api::<SomeNode>::all(client);
+    let api = Api::<SomeNode>::all(client.clone());
     until_allowed(&api, &ListParams::default(), "nodes", &mut listed).await;
-    let mut events = watching::events(api, watcher::Config::default());
+    let mut events = watching::readable::<SomeNode>(client, watcher::Config::default(), |_| {});
     let mut live = HashSet::new();
     // Cells whose standing a list has changed.
     let mut heard = Vec::new();
@@ -78,11 +78,11 @@ pub async fn nodes(context: Arc<Context>, client: Client, mut listed: Listed) {
 /// All Pods that take room, for ever: no more is kept of one than its node, what it requests, and which Pods it is like;
 /// and of ours whose they are.
 pub async fn foreign_pods(context: Arc<Context>, client: Client, mut listed: Listed) {
-    let api = Api::<SomePod>::all(client);
+    let api = Api::<SomePod>::all(client.clone());
     let params = ListParams::default().fields(TAKES_ROOM);
     until_allowed(&api, &params, "pods", &mut listed).await;
     let config = watcher::Config::default().fields(TAKES_ROOM);
-    let mut events = watching::events(api, config);
+    let mut events = watching::readable::<SomePod>(client, config, |_| {});
     let mut since = 0;
     while let Some(event) = events.next().await {
         match event {

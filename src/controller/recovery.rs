@@ -235,13 +235,14 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result
         return Ok(Outcome::Nothing);
     }
     let heard = context.last_heard(&loss.cell);
-    // Epochs are counted on from a base that whoever has never heard the Cell doesn't know; what is recorded on it was
-    // registered before the read in any case.
-    let base = heard.map_or(0, |heard| heard.epoch_base);
-    let counted = reading.revision.saturating_add(base);
+    let revision = match &heard {
+        Some(heard) => reading.revision.saturating_add(heard.epoch_base),
+        // The base that its epochs are counted on from is not known; what is recorded on it was registered before the read.
+        None => reading.revision.max(recorded),
+    };
     let seen = Observation::Gone {
         ledger_epoch,
-        revision: counted.max(recorded),
+        revision,
         phase: loss.phase,
         fence: heard.and_then(|heard| heard.fence),
     };

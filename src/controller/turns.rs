@@ -39,11 +39,16 @@ impl Rank {
     }
 }
 
+/// Each so-manieth turn goes to the last in rank, so that a stream of Tasks holds up nothing for ever.
+const FAIR: usize = 8;
+
 /// So many writes may be under way.
 pub struct Turns(Arc<Mutex<Waiting>>);
 
 struct Waiting {
     free: usize,
+    /// How many were passed on.
+    given: usize,
     /// By rank; not empty only while none is free.
     queues: [VecDeque<oneshot::Sender<Turn>>; 3],
 }
@@ -56,6 +61,7 @@ impl Turns {
     pub fn new(count: usize) -> Self {
         Turns(Arc::new(Mutex::new(Waiting {
             free: count,
+            given: 0,
             queues: Default::default(),
         })))
     }
@@ -84,10 +90,16 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
             let mut waiting = locked(&self.0);
-            let next = waiting.queues.iter_mut().find_map(|queue| {
-                // Who does not wait any more is passed over.
+            waiting.given = waiting.given.wrapping_add(1);
+            let last_first = waiting.given.is_multiple_of(FAIR);
+            // Who does not wait any more is passed over.
+            let first = |queue: &mut VecDeque<oneshot::Sender<Turn>>| {
                 std::iter::from_fn(|| queue.pop_front()).find(|next| !next.is_closed())
-            });
+            };
+            let next = match last_first {
+                true => waiting.queues.iter_mut().rev().find_map(first),
+                false => waiting.queues.iter_mut().find_map(first),
+            };
             waiting.free += usize::from(next.is_none());
             next
         };
@@ -129,6 +141,25 @@ mod tests {
             *locked(&order),
             ["web-0", "api-0", "task", "web-1", "web-2"]
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_ever() {
+        let turns = Turns::new(1);
+        let mut held = turns.take(Rank::Task).await;
+        let mut other = Box::pin(turns.take(Rank::Other));
+        for passed in 1..=FAIR {
+            let mut task = Box::pin(turns.take(Rank::Task));
+            assert!((&mut other).now_or_never().is_none() && (&mut task).now_or_never().is_none());
+            drop(held);
+            let Some(turn) = task.now_or_never() else {
+                assert_eq!(passed, FAIR);
+                assert!(other.now_or_never().is_some());
+                return;
+            };
+            held = turn;
+        }
+        unreachable!("the other one never had its turn");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::failure::Failure;
 use super::kind::{Kind, Object};
 
 /// What the exit statuses mean.
@@ -14,8 +15,9 @@ Exit status:
   1  it failed: stderr says why, and what to do
   2  the command line is wrong
   3  --timeout passed before it was done
+  130  ctrl-c ended the waiting; what was asked for goes on
 
-Results go to stdout, words to stderr. Colours are used on a terminal only, and not with NO_COLOR set.";
+Results go to stdout, words to stderr. Without --color, colours are used on a terminal only, and not with NO_COLOR set.";
 
 /// Diego on Kubernetes: what runs where, what was lost, and what an operator may do about it.
 ///
@@ -88,6 +90,26 @@ pub struct Common {
     pub color: When,
 }
 
+impl Cli {
+    /// Whether its words go together.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn check(&self) -> Result<(), Failure> {
+        let wrong = |words: &str| Err(Failure::Usage(words.into()));
+        let people = matches!(self.common.output, Format::Table | Format::Wide);
+        match &self.verb {
+            Verb::Retire(_) | Verb::Cancel(_) | Verb::Trace(_) if self.common.all_namespaces => {
+                wrong("-A does not go with names: choose the namespace with -n")
+            }
+            Verb::Distribution(args) if args.watch && !people => wrong(
+                "-w draws for people: leave -o out, or take -o wide; programs watch with kubectl get -w -o json",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How results look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -127,9 +149,9 @@ pub enum Verb {
     Trace(TraceArgs),
     /// Keep new work away from Cells; what runs there goes on
     Cordon(SomeCellsArgs),
-    /// Let Cells take work again: undoes cordon and evacuate
+    /// Let Cells take work again; one that is being emptied already is emptied first
     Uncordon(SomeCellsArgs),
-    /// Move the work of Cells away, start before stop, and wait until it has moved
+    /// Move the work of Cells away, start before stop (Strict: stop before start), and wait until it has moved
     Evacuate(EvacuateArgs),
     /// Stop ActualLRPs; a fresh instance is started in the place of each
     Retire(RetireArgs),
@@ -171,7 +193,7 @@ pub struct EvacuateArgs {
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     pub timeout: Duration,
     /// Ask for it and wait for nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "timeout")]
     pub no_wait: bool,
 }
 
@@ -181,6 +203,9 @@ pub struct RetireArgs {
     /// The ActualLRPs, such as web-0
     #[arg(value_name = "ACTUALLRP", required = true, value_parser = |text: &str| Kind::ActualLRP.name_in(text))]
     pub instances: Vec<String>,
+    /// Also those whose missing Cell may still run them, though no second one may run (missingCellPolicy Strict)
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `cancel`.
@@ -264,6 +289,10 @@ mod tests {
             ),
             ("kubectl-diego cordon", "<CELL>"),
             ("kubectl-diego cordon a/b", "cell/NAME"),
+            (
+                "kubectl-diego evacuate a --no-wait --timeout 5s",
+                "--timeout",
+            ),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::text::count;
 use crate::api::conditions::{self, READY};
-use crate::api::{Allocated, Capacity, Cell, CellState, CellStatus, quantity};
+use crate::api::{Allocated, Capacity, Cell, quantity};
 
 /// How a Cell is, in one word.
 pub fn state(cell: &Cell) -> String {
@@ -87,24 +88,20 @@ fn percent(used: &str, all: &str) -> Option<i64> {
     (all > 0).then(|| i64::try_from(i128::from(used) * 100 / i128::from(all)).unwrap_or(i64::MAX))
 }
 
-/// What is still there while a Cell is emptied: `Evacuating, 3 instances and 1 Task left`. Its own count of ActualLRPs
-/// is without those that wait for their replacement.
-pub fn left(status: &CellStatus, instances: Option<usize>) -> String {
-    let state = match status.state {
-        Some(CellState::Present) => "Present",
-        Some(CellState::Missing) => "Missing",
-        Some(CellState::Evacuating) => "Evacuating",
-        Some(CellState::Evacuated) => "Evacuated",
-        None => "Unknown",
-    };
-    let tasks = usize::try_from(status.tasks.unwrap_or(0)).unwrap_or(0);
-    let tasks = super::text::count(tasks, "Task");
-    match instances {
-        Some(instances) => {
-            let instances = super::text::count(instances, "instance");
+/// What is still there while a Cell is emptied: `Evacuating, 3 instances and 1 Task left`. Containers are those of every
+/// instance and Task; the Cell's own count of ActualLRPs is without those that wait for their replacement.
+pub fn left(cell: &Cell) -> String {
+    let status = cell.status.clone().unwrap_or_default();
+    let number = |number: i32| usize::try_from(number).unwrap_or(0);
+    let tasks = status.tasks.unwrap_or(0);
+    let state = state(cell);
+    match status.allocated {
+        Some(allocated) => {
+            let instances = count(number(allocated.containers - tasks), "instance");
+            let tasks = count(number(tasks), "Task");
             format!("{state}, {instances} and {tasks} left")
         }
-        None => format!("{state}, {tasks} left"),
+        None => state,
     }
 }
 
@@ -144,15 +141,13 @@ mod tests {
 
     #[test]
     fn what_is_left_is_counted() {
-        let status = CellStatus {
-            state: Some(CellState::Evacuating),
-            tasks: Some(1),
-            ..CellStatus::default()
-        };
-        assert_eq!(
-            left(&status, Some(3)),
-            "Evacuating, 3 instances and 1 Task left"
-        );
-        assert_eq!(left(&status, None), "Evacuating, 1 Task left");
+        let mut a = cell("a", "z1", "False", "Evacuating");
+        let status = a.status.as_mut().unwrap();
+        // An instance that waits for its replacement is no longer among the Cell's ActualLRPs.
+        (status.actual_lrps, status.tasks) = (Some(0), Some(1));
+        status.allocated.as_mut().unwrap().containers = 4;
+        assert_eq!(left(&a), "Evacuating, 3 instances and 1 Task left");
+        a.status.as_mut().unwrap().allocated = None;
+        assert_eq!(left(&a), "Evacuating");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions, WatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use prometheus_client::registry::Registry;
@@ -34,6 +34,8 @@ pub struct Cluster {
     pub namespace: Option<String>,
     /// The same, also where all were asked for.
     pub one_namespace: String,
+    /// The flags that mean this cluster and user, for command lines that are to be pasted: ` --context prod`.
+    pub flags: String,
 }
 
 impl Cluster {
@@ -61,7 +63,13 @@ impl Cluster {
             server: config.cluster_url.to_string(),
             namespace: (!common.all_namespaces).then(|| one_namespace.clone()),
             one_namespace,
+            flags: flags(common),
         })
+    }
+
+    /// What begins a command line that is to be pasted.
+    pub fn command(&self) -> String {
+        format!("kubectl diego{}", self.flags)
     }
 
     /// The Cells.
@@ -112,6 +120,26 @@ impl Cluster {
         }
     }
 
+    /// Whether this kind may be listed and watched now. Nothing is waited for but the beginning of the answer.
+    ///
+    /// # Errors
+    /// When the API server does not let them be watched.
+    pub async fn watchable<K>(&self, api: &Api<K>) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let wrong = |error| Failure::of_call(&error, &self.server);
+        let one = ListParams::default().limit(1);
+        bounded(api.list(&one)).await.map_err(wrong)?;
+        let begin = async {
+            let watch = kube::core::Request::new(api.resource_url());
+            let watch = watch.watch(&WatchParams::default().timeout(1), "0");
+            let watch = watch.map_err(kube::Error::BuildRequest)?;
+            self.client.request_stream(watch).await.map(drop)
+        };
+        bounded(begin).await.map_err(wrong)
+    }
+
     /// One object by its name.
     ///
     /// # Errors
@@ -152,17 +180,26 @@ impl Cluster {
         }
     }
 
-    /// Deletes one object.
+    /// Deletes this object as it was read; false when it has changed since.
     ///
     /// # Errors
     /// When it is not there, or the API server does not want it.
-    pub async fn delete<K>(&self, api: &Api<K>, kind: Kind, name: &str) -> Result<(), Failure>
+    pub async fn delete<K>(&self, api: &Api<K>, kind: Kind, object: &K) -> Result<bool, Failure>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        match bounded(api.delete(name, &DeleteParams::default())).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Err(self.not_found(api, kind, name).await),
+        let name = object.name_any();
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: object.resource_version(),
+            }),
+            ..DeleteParams::default()
+        };
+        match bounded(api.delete(&name, &params)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) if error.is_not_found() => Err(self.not_found(api, kind, &name).await),
             Err(error) => Err(Failure::of_call(&error, &self.server)),
         }
     }
@@ -242,5 +279,56 @@ impl Cluster {
     /// When the API server does not give them.
     pub async fn tasks(&self) -> Result<Vec<Task>, Failure> {
         self.list(&self.some(), "").await
+    }
+}
+
+fn flags(common: &Common) -> String {
+    let path = common.kubeconfig.as_ref();
+    let flags = [
+        (
+            "--kubeconfig",
+            path.map(|path| path.to_string_lossy().into_owned()),
+        ),
+        ("--context", common.context.clone()),
+        ("--as", common.user.clone()),
+    ];
+    let set = flags
+        .into_iter()
+        .filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+    set.collect()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
+    match !word.is_empty() && word.chars().all(safe) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::plugin::args::Cli;
+
+    #[test]
+    fn what_is_pasted_means_the_same_cluster() {
+        let of = |line: &[&str]| flags(&Cli::try_parse_from(line).expect("a command line").common);
+        assert_eq!(of(&["kubectl-diego", "top", "-n", "prod"]), "");
+        let line = [
+            "kubectl-diego",
+            "top",
+            "--context",
+            "prod",
+            "--kubeconfig",
+            "/my files/it's",
+        ];
+        assert_eq!(
+            of(&line),
+            " --kubeconfig '/my files/it'\\''s' --context prod"
+        );
     }
 }

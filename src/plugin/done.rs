@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::args::Format;
 use super::failure::Failure;
 use super::kind::Kind;
-use super::output::{Row, Screen, print};
+use super::output::{Row, Screen, try_print};
 
 /// What was done to an object.
 #[derive(Debug, Serialize)]
@@ -36,14 +36,21 @@ impl Done {
         }
     }
 
-    /// Prints it at once: what comes next may fail.
+    /// Prints it at once: what comes next may fail. What comes next is done also when nobody reads on.
     ///
     /// # Errors
     /// When stdout does not take it.
     pub fn show(self, screen: &Screen) -> Result<(), Failure> {
+        try_print(&self.render(screen)?).map(drop)
+    }
+
+    fn render(self, screen: &Screen) -> Result<String, Failure> {
+        let now = Timestamp::now();
         match screen.format {
-            Format::Table | Format::Wide => print(&format!("{} {}\n", self.id, self.result)),
-            Format::Json | Format::Yaml | Format::Name => screen.show(&[self]),
+            Format::Table | Format::Wide => Ok(format!("{} {}\n", self.id, self.result)),
+            // One document each, however many come.
+            Format::Yaml => Ok(format!("---\n{}", screen.render(&[self], now)?)),
+            Format::Json | Format::Name => screen.render(&[self], now),
         }
     }
 }
@@ -57,5 +64,29 @@ impl Row for Done {
 
     fn id(&self) -> String {
         self.id.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::text::Paint;
+
+    #[test]
+    fn two_of_them_are_two_documents() {
+        let screen = Screen {
+            format: Format::Yaml,
+            headers: true,
+            width: None,
+            unicode: false,
+            paint: Paint(false),
+            live: false,
+        };
+        let one = |name| Done::new(Kind::Cell, None, name, "cordoned").render(&screen);
+        let text = one("a").unwrap() + &one("b").unwrap();
+        assert_eq!(
+            text,
+            "---\nkind: Cell\nname: a\nresult: cordoned\n---\nkind: Cell\nname: b\nresult: cordoned\n"
+        );
     }
 }

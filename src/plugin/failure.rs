@@ -58,6 +58,9 @@ pub enum Failure {
     /// It is not done yet.
     #[error("{0}")]
     TimedOut(String),
+    /// The user did not want to wait for it.
+    #[error("{0}")]
+    Interrupted(String),
     /// It can't be done as things are.
     #[error("{0}")]
     Failed(String),
@@ -72,6 +75,8 @@ impl Failure {
         match self {
             Failure::Usage(_) => 2,
             Failure::TimedOut(_) => 3,
+            // As a shell tells of a program that ctrl-c ended.
+            Failure::Interrupted(_) => 130,
             Failure::NoConfig(_)
             | Failure::Unreachable { .. }
             | Failure::Unknown { .. }
@@ -80,6 +85,21 @@ impl Failure {
             | Failure::NoCrds(_)
             | Failure::NotFound { .. }
             | Failure::Failed(_) => 1,
+        }
+    }
+
+    /// Whether it stays so until somebody acts: to try it again is of no use.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Failure::NoRight(_) | Failure::Unknown { .. } | Failure::NoCrds(_) => true,
+            Failure::NoConfig(_)
+            | Failure::Unreachable { .. }
+            | Failure::Refused(_)
+            | Failure::NotFound { .. }
+            | Failure::TimedOut(_)
+            | Failure::Interrupted(_)
+            | Failure::Failed(_)
+            | Failure::Usage(_) => false,
         }
     }
 
@@ -181,24 +201,30 @@ impl std::fmt::Display for Right {
             namespace,
         } = self;
         write!(f, "{user} lacks the right to {verb} {resource}")?;
-        let cells = resource == &format!("cells.{GROUP}");
+        let ours = resource.strip_suffix(&format!(".{GROUP}"));
+        let cells = ours == Some("cells");
         match namespace {
-            Some(namespace) => write!(f, " in namespace {namespace}")?,
-            None if cells => f.write_str(" (they are cluster-wide)")?,
-            None => f.write_str(" in all namespaces; try it without -A, or")?,
+            Some(namespace) => write!(f, " in namespace {namespace};")?,
+            None if cells => f.write_str(" (they are cluster-wide);")?,
+            None if ours.is_some() => f.write_str(" in all namespaces; try it without -A, or")?,
+            None => f.write_str(";")?,
         }
         let role = match (&**verb, cells) {
             ("get" | "list" | "watch", false) => "view",
             (_, false) => "edit",
             (_, true) => "cell-admin",
         };
-        if namespace.is_some() || cells {
-            f.write_str(";")?;
-        }
         write!(
             f,
-            " ask an administrator for a role with verb {verb} on {resource}; the chart has one that ends in -{role} (docs/install.md)"
-        )
+            " ask an administrator for a role with verb {verb} on {resource}"
+        )?;
+        match ours {
+            Some(_) => write!(
+                f,
+                "; the chart has one that ends in -{role} (docs/install.md)"
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -259,10 +285,20 @@ mod tests {
                 r#"tasks.diego.cloudfoundry.org "t" is forbidden: User "eve" cannot patch resource "tasks" in API group "diego.cloudfoundry.org" in the namespace "prod""#,
                 "eve lacks the right to patch tasks.diego.cloudfoundry.org in namespace prod; ask an administrator for a role with verb patch on tasks.diego.cloudfoundry.org; the chart has one that ends in -edit (docs/install.md)",
             ),
+            // What is not ours the chart has no role for.
+            (
+                r#"events.events.k8s.io is forbidden: User "eve" cannot list resource "events" in API group "events.k8s.io" in the namespace "prod""#,
+                "eve lacks the right to list events.events.k8s.io in namespace prod; ask an administrator for a role with verb list on events.events.k8s.io",
+            ),
+            (
+                r#"users "x" is forbidden: User "eve" cannot impersonate resource "users" in API group "" at the cluster scope"#,
+                "eve lacks the right to impersonate users; ask an administrator for a role with verb impersonate on users",
+            ),
         ] {
             let failure = refusal(403, message);
             assert_eq!(failure.to_string(), expected);
             assert_eq!(failure.status(), 1);
+            assert!(failure.is_lasting());
         }
         let policy = refusal(403, "admission webhook says no");
         assert_eq!(

@@ -83,3 +83,22 @@ pub fn task(name: &str, state: TaskState, on: Option<&str>) -> Task {
     });
     task
 }
+
+/// A Cell in this state, and whether it is to be emptied.
+pub fn cell_in(name: &str, state: CellState, evacuate: bool) -> Cell {
+    let reason = match state {
+        CellState::Present => "PresenceHeld",
+        CellState::Missing => "PresenceExpired",
+        CellState::Evacuating => "Evacuating",
+        CellState::Evacuated => "Evacuated",
+    };
+    let ready = if reason == "PresenceHeld" {
+        "True"
+    } else {
+        "False"
+    };
+    let mut cell = cell(name, "z1", ready, reason);
+    cell.spec.evacuate = Some(evacuate);
+    cell.status.as_mut().expect("it has one").state = Some(state);
+    cell
+}

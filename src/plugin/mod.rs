@@ -19,6 +19,7 @@ mod kind;
 mod losses;
 mod mirror;
 mod output;
+mod probe;
 mod text;
 mod top;
 mod trace;
@@ -75,6 +76,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    cli.check()?;
     let screen = Screen::new(&cli.common);
     let cluster = Cluster::new(&cli.common).await?;
     match &cli.verb {
@@ -85,7 +87,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Cordon(args) => cells::cordon(&cluster, &args.cells, &screen).await,
         Verb::Uncordon(args) => cells::uncordon(&cluster, &args.cells, &screen).await,
         Verb::Evacuate(args) => evacuate::run(&cluster, args, &screen).await,
-        Verb::Retire(args) => work::retire(&cluster, &args.instances, &screen).await,
+        Verb::Retire(args) => work::retire(&cluster, args, &screen).await,
         Verb::Cancel(args) => work::cancel(&cluster, &args.tasks, &screen).await,
     }
 }

@@ -44,6 +44,7 @@ impl Screen {
         let live = std::io::stdout().is_terminal();
         let env = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
         let set = env("COLUMNS").and_then(|text| text.parse().ok());
+        let set = set.filter(|width| *width > 0);
         let locale = env("LC_ALL")
             .or_else(|| env("LC_CTYPE"))
             .or_else(|| env("LANG"));
@@ -135,18 +136,36 @@ pub fn size() -> Option<(usize, usize)> {
     Some((width.0.into(), height.0.into())).filter(|(width, height)| *width > 0 && *height > 0)
 }
 
-/// Writes to stdout at once. That nobody reads on, such as `head`, is no failure: the program ends.
+/// Columns of the terminal that words go to, if stderr is one.
+pub fn columns_of_words() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stderr())?;
+    Some(width.0.into()).filter(|width| *width > 0)
+}
+
+/// Writes to stdout at once. That nobody reads on, such as `head`, is no failure: the program ends. Not for what has more
+/// to do than to show.
 ///
 /// # Errors
 /// When it does not take it.
 pub fn print(text: &str) -> Result<(), Failure> {
+    match try_print(text)? {
+        true => Ok(()),
+        false => std::process::exit(0),
+    }
+}
+
+/// Writes to stdout at once; false when nobody reads on.
+///
+/// # Errors
+/// When it does not take it.
+pub fn try_print(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::Failed(format!("stdout takes nothing: {error}"))),
     }
 }

@@ -29,8 +29,15 @@ impl Paint {
 
 /// The text without what a terminal would obey: much of what is shown was written by others.
 pub fn plain(text: &str) -> String {
-    let obeyed =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // Besides controls: line breaks of Unicode, what turns the direction of writing, and what takes no room.
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(
+                c,
+                '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{feff}'
+            )
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let shown = |c| match c {
         '\n' | '\t' => ' ',
         c if obeyed(c) => '\u{fffd}',
@@ -128,7 +135,7 @@ fn stacked(heads: &[&str], rows: &[Vec<String>], width: usize) -> String {
     text
 }
 
-/// The time between two moments as kubectl tells ages.
+/// The time between two moments in one unit, rounded down.
 pub fn age(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     match seconds {
@@ -193,6 +200,17 @@ mod tests {
         assert_eq!(wrap("ab abcdefgh", 3), ["ab", "abc", "def", "gh"]);
         assert_eq!(wrap("", 5), [""]);
         assert_eq!(cut("abcdef", 4), "abc~");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_taken_out() {
+        for c in [
+            '\u{1b}', '\u{200b}', '\u{200e}', '\u{200f}', '\u{061c}', '\u{2028}', '\u{2029}',
+            '\u{202e}', '\u{2066}', '\u{feff}',
+        ] {
+            assert_eq!(plain(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
+        }
+        assert_eq!(plain("a\nb\tü ■"), "a b ü ■");
     }
 
     #[test]

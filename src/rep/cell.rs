@@ -184,7 +184,7 @@ impl OwnCell {
 
     async fn watch(&self) {
         let own = watcher::Config::default().fields(&format!("metadata.name={}", self.cell_id));
-        let mut events = watching::events(Api::<Cell>::all(self.client.clone()), own);
+        let mut events = watching::readable::<Cell>(self.client.clone(), own, |_| {});
         let mut listed = false;
         while let Some(event) = events.next().await {
             match event {

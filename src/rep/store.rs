@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use super::records::{Key, Kind, Record};
 use crate::api::{ActualLRP, ActualLRPSpec, DesiredLRP, LABEL_DESIRED_LRP, LABEL_INDEX, Task};
 use crate::client::{CallError, bounded};
+use crate::lenient::Lenient;
 
 /// Who wrote a field, in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "diego-rep";
@@ -152,20 +153,20 @@ impl Store {
         bounded(Api::<DesiredLRP>::namespaced(self.client.clone(), namespace).get_opt(name)).await
     }
 
-    /// All records that are assigned to a Cell.
+    /// All records that are assigned to a Cell and can be read; the watch tells of the others.
     ///
     /// # Errors
     /// When either kind can't be listed: half an answer is none.
     pub async fn assigned(&self, cell: &str) -> Result<Vec<Record>, CallError> {
         let params = ListParams::default().fields(&selector(cell));
-        let lrps = Api::<ActualLRP>::all(self.client.clone());
-        let tasks = Api::<Task>::all(self.client.clone());
+        let lrps = Api::<Lenient<ActualLRP>>::all(self.client.clone());
+        let tasks = Api::<Lenient<Task>>::all(self.client.clone());
         let (lrps, tasks) = tokio::join!(bounded(lrps.list(&params)), bounded(tasks.list(&params)));
-        Ok(lrps?
-            .items
-            .into_iter()
+        let lrps = lrps?.items.into_iter().filter_map(Lenient::read);
+        let tasks = tasks?.items.into_iter().filter_map(Lenient::read);
+        Ok(lrps
             .map(Record::from)
-            .chain(tasks?.items.into_iter().map(Record::from))
+            .chain(tasks.map(Record::from))
             .collect())
     }
 

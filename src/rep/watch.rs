@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use futures::{Stream, StreamExt};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -48,7 +48,7 @@ where
 {
     let config = watcher::Config::default().fields(&selector(cell));
     let mut listed = Vec::new();
-    watching::events(Api::<K>::all(client), config).filter_map(move |event| {
+    watching::readable::<K>(client, config, |_| {}).filter_map(move |event| {
         std::future::ready(match event {
             watcher::Event::Apply(object) => Some(Sighting::Seen(object.into())),
             watcher::Event::Delete(object) => {

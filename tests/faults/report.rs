@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -146,7 +147,12 @@ pub fn print(results: &[Played]) {
         .iter()
         .filter(|result| result.outcome.is_err())
         .count();
-    println!("\n{} passed, {failed} failed", results.len() - failed);
+    let took: Duration = results.iter().map(|result| result.took).sum();
+    println!(
+        "\nall rows together: {:.1} minutes",
+        took.as_secs_f64() / 60.0
+    );
+    println!("{} passed, {failed} failed", results.len() - failed);
 }
 
 /// The document.
@@ -154,7 +160,7 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
     let measured = measured()?;
     let mut table = String::new();
     let (mut lines, mut others) = (String::new(), String::new());
-    let (mut here, mut seen, mut passed, mut foreign) = (0, 0, 0, 0);
+    let (mut seen, mut foreign) = (0, 0);
     let (mut timed, mut kept) = (0, 0);
     for row in rows {
         let Row {
@@ -169,25 +175,15 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
                 protection,
                 ..
             } => {
-                here += 1;
                 let text = match protection {
                     Protection::Seen { without, said } => {
                         seen += 1;
                         format!("{without}. Seen to fail without it: {said}.")
                     }
-                    Protection::StillPassed { without, said: "" } => {
-                        passed += 1;
-                        format!("{without}. Taken out, the row still passed.")
-                    }
-                    Protection::StillPassed { without, said } => {
-                        passed += 1;
-                        format!("{without}. Taken out, the row still passed: {said}.")
-                    }
                     Protection::NotOurs { by, said } => {
                         foreign += 1;
                         format!("nothing of ours: {by}. {said}.")
                     }
-                    Protection::NotYet { line } => format!("{line}. Not yet seen failing."),
                 };
                 lines.push_str(&format!("| {number} | {text} |\n"));
                 let measured = measured.get(number);
@@ -201,21 +197,16 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
                 others.push_str(&format!("| {number} | by other tests: {tests} |\n"));
                 ("by other tests, below", "-".into())
             }
-            Tried::Not { reason } => {
-                others.push_str(&format!("| {number} | not made: {reason} |\n"));
-                ("not made, below", "-".into())
-            }
         };
         table.push_str(&format!(
             "| {number} | {fault} | {promise} | {how} | {last} |\n"
         ));
     }
-    let untried = here - seen - passed - foreign;
+    let here = seen + foreign;
     Ok(format!(
         "{HEAD}
-{here} of {ROWS} rows are made by `make faults`. {seen} of them were seen to fail without their protection; {foreign} rest on
-what etcd or Linux do by themselves; {passed} still passed when it was taken out, and do not show that it is needed; of {untried} it
-was not taken out yet.
+{here} of {ROWS} rows are made by `make faults`, the others by other tests. {seen} of them were seen to fail without their
+protection; {foreign} rest on what etcd or Linux do by themselves.
 
 {TABLE}{table}
 The greatest time was within the promised figure alone, without the allowance, in {kept} of the {timed} rows that have one.
@@ -288,7 +279,7 @@ const PROTECTION: &str = "## What protects, row by row
 | --- | --- |
 ";
 
-const OTHERS: &str = "## Rows that are not made by `make faults`
+const OTHERS: &str = "## Rows that other tests make, not `make faults`
 
 | # | |
 | --- | --- |

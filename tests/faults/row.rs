@@ -24,7 +24,7 @@ pub enum Tried {
     Here {
         /// How the fault is made.
         injected: &'static str,
-        /// The line of protection without which the row fails, and whether it was seen to.
+        /// The line of protection without which the row was seen to fail.
         protection: Protection,
         /// Whether it belongs to the subset that runs with all other tests.
         short: bool,
@@ -35,12 +35,6 @@ pub enum Tried {
     Elsewhere {
         /// Which.
         tests: &'static str,
-    },
-    /// Not at all. No row is so today.
-    #[allow(dead_code)]
-    Not {
-        /// Why.
-        reason: &'static str,
     },
 }
 
@@ -53,24 +47,12 @@ pub enum Protection {
         /// What the row said.
         said: &'static str,
     },
-    /// Taken out, and the row still passed: it does not show that the line is needed.
-    StillPassed {
-        /// What was taken out.
-        without: &'static str,
-        /// What was seen of it.
-        said: &'static str,
-    },
     /// It is no line of ours.
     NotOurs {
         /// What the row rests on.
         by: &'static str,
         /// What was taken out all the same, and did no harm.
         said: &'static str,
-    },
-    /// Nobody has tried yet.
-    NotYet {
-        /// What it is.
-        line: &'static str,
     },
 }
 

@@ -3,7 +3,9 @@
 mod answers;
 mod api;
 mod clocks;
+mod frozen;
 mod leaders;
+mod looks;
 mod mass;
 mod names;
 mod odds;
@@ -20,6 +22,7 @@ use crate::row::Row;
 pub fn all() -> Vec<Row> {
     let mut rows = Vec::new();
     rows.extend(reps::rows());
+    rows.extend(frozen::rows());
     rows.extend(partitions::rows());
     rows.extend(store::rows());
     rows.extend(api::rows());

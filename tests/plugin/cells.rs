@@ -38,16 +38,28 @@ async fn cells_are_closed_emptied_and_opened_again() -> Result<(), Failure> {
     task_is(&site, "long", TaskState::Running).await?;
 
     // The only other Cell is cordoned; the Task goes on, so that the time runs out.
-    let said = plugin.run("evacuate cell-2 --timeout 5s").await?;
+    let said = plugin.run("evacuate cell-2 --timeout 15s").await?;
     assert_eq!((said.status, &*said.stdout), (3, ""), "{}", said.stderr);
     for words in [
         "no other Cell is Ready",
-        "not done within 5 s: cell-2: Evacuating, 3 instances and 1 Task left; ",
-        "kubectl diego uncordon cell-2",
+        "not done within 15 s: cell-2: Evacuating, 3 instances and 1 Task left; ",
+        "with kubectl diego uncordon cell-2 it takes work again when it has ended",
     ] {
         assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
     }
 
+    // Taken back while it is under way it goes on to its end all the same.
+    let back = plugin.run("uncordon cell-2").await?;
+    assert_eq!(
+        (back.status, &*back.stdout),
+        (0, "cell.diego.cloudfoundry.org/cell-2 uncordoned\n")
+    );
+    assert!(
+        back.stderr
+            .contains("cell-2 is being emptied: that goes on to its end"),
+        "{}",
+        back.stderr
+    );
     let opened = plugin.ok("uncordon cell-1 -o json").await?;
     assert_eq!(objects(&opened)?[0]["result"], "uncordoned");
     let cancelled = plugin.ok("cancel task/long").await?;
@@ -103,6 +115,26 @@ async fn a_cell_that_dies_while_it_is_emptied_is_told_as_lost() -> Result<(), Fa
         task_is(&site, name, TaskState::Running).await?;
     }
     let plugin = Plugin::of(&site);
+    // Who does not want to wait is told that it goes on.
+    let mut waits = plugin.command("evacuate cell-2 --timeout 0").spawn()?;
+    let stderr = waits.stderr.take().ok_or("no stderr")?;
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
+    let mut next = async || -> Result<String, Failure> {
+        let line = tokio::time::timeout(START, lines.next_line()).await??;
+        Ok(line.ok_or("it said no more")?)
+    };
+    while !next().await?.contains("Evacuating, ") {}
+    let pid = i32::try_from(waits.id().ok_or("it has ended")?)?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGINT,
+    )?;
+    while !next()
+        .await?
+        .contains("it goes on by itself; wait again with")
+    {}
+    assert_eq!(waits.wait().await?.code(), Some(130));
+
     let emptied = plugin.command("evacuate cell-2 --timeout 0").spawn()?;
     site.cell_state("cell-2", CellState::Evacuating).await?;
     site.kill_cell("cell-2").await;
@@ -114,5 +146,37 @@ async fn a_cell_that_dies_while_it_is_emptied_is_told_as_lost() -> Result<(), Fa
         stderr.contains("cell-2 was lost") && stderr.contains("1 Cell could not be evacuated"),
         "{stderr}"
     );
+    // Nobody is there to hear it.
+    let again = plugin.fails("evacuate cell-1 cell-2", 1).await?;
+    assert!(
+        again.contains("cell-2 is Missing: nothing runs there to move"),
+        "{again}"
+    );
+    let other = site.cells().get("cell-1").await?;
+    assert_eq!(
+        other.spec.evacuate, None,
+        "nothing was asked of the other one"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_done_also_when_nobody_reads_on() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    site.start_controller(&[]).await?;
+    for name in ["cell-1", "cell-2"] {
+        site.start_rep(name, "z1", &[]).await?;
+    }
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let plugin = Plugin::of(&site);
+    let mut command = plugin.command("cordon cell-1 cell-2");
+    let output = command.stdout(writer).output().await?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
+    for name in ["cell-1", "cell-2"] {
+        let cell = site.cells().get(name).await?;
+        assert_eq!(cell.spec.unschedulable, Some(true), "{name}");
+    }
     Ok(())
 }

@@ -29,7 +29,7 @@ async fn what_is_wrong_is_named_with_the_remedy() -> Result<(), Failure> {
         (
             "retire web-0 --as eve",
             1,
-            "lacks the right to delete actuallrps.diego.cloudfoundry.org in namespace default",
+            "lacks the right to get actuallrps.diego.cloudfoundry.org in namespace default",
         ),
         (
             "cancel t -n prod --as eve",
@@ -53,6 +53,7 @@ async fn what_is_wrong_is_named_with_the_remedy() -> Result<(), Failure> {
             1,
             "there is no ActualLRP web-7 in namespace default; is it web-0?",
         ),
+        ("retire web-0 web-7", 1, "there is no ActualLRP web-7"),
         (
             "retire web-0 -n prod",
             1,
@@ -65,6 +66,11 @@ async fn what_is_wrong_is_named_with_the_remedy() -> Result<(), Failure> {
         ),
         // Words that do not go together.
         ("retire web-0 -A", 2, "choose the namespace with -n"),
+        (
+            "retire web-0 -A --kubeconfig /none/here",
+            2,
+            "choose the namespace with -n",
+        ),
         ("distribution -w -o json", 2, "kubectl get -w -o json"),
         ("cordon task/a", 2, "write NAME or cell/NAME"),
         (

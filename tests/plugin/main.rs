@@ -7,8 +7,10 @@ mod cells;
 mod input;
 mod kubectl;
 mod recovery;
+mod rights;
 mod terminal;
 mod watch;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

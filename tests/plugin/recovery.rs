@@ -115,7 +115,8 @@ async fn recoveries(site: &Site, plugin: &Plugin) -> Result<(), Failure> {
     let one = objects(&plugin.ok("recoveries -o json cell/cell-2").await?)?;
     assert_eq!(one[0]["cell"], "cell-2");
     assert_eq!(one[0]["epoch"], recovery.epoch);
-    assert_eq!(one[0]["source"], "watch");
+    // A busy machine may hear of it by another way than the watch first.
+    assert_eq!(one[0]["source"].as_str(), recovery.source.as_deref());
     Ok(())
 }
 

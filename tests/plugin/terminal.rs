@@ -12,7 +12,7 @@ use crate::support::{Failure, eventually, objects as make, site::START, site::Si
 async fn on_a_terminal(site: &Site, line: &str, no_colour: bool) -> Result<String, Failure> {
     let program = Plugin::program();
     // A -w is ended as ctrl-c would.
-    let shell = format!("stty cols 40 rows 12; exec timeout -s INT 5 {program} {line}");
+    let shell = format!("stty cols 40 rows 12; exec timeout -s INT 15 {program} {line}");
     let mut command = Command::new("script");
     command
         .args(["-qec", &shell, "/dev/null"])
@@ -29,6 +29,9 @@ async fn on_a_terminal(site: &Site, line: &str, no_colour: bool) -> Result<Strin
     let ended = tokio::time::timeout(Duration::from_secs(60), command.output());
     let output = ended.await??;
     let text = String::from_utf8(output.stdout)?;
+    // A -w that is told to end says so with what timeout makes of it.
+    let expected = if line.ends_with("-w") { 124 } else { 0 };
+    assert_eq!(output.status.code(), Some(expected), "{line}: {text}");
     println!("$ kubectl diego {line}\n{text}");
     Ok(text)
 }
@@ -51,6 +54,7 @@ async fn forty_columns_are_enough() -> Result<(), Failure> {
         "trace cell/cell-1",
     ] {
         let text = on_a_terminal(&site, line, true).await?;
+        assert!(text.trim() != "", "{line}");
         assert!(!text.contains('\x1b'), "{line}: {text:?}");
         for shown in text.lines() {
             let shown = shown.trim_end_matches('\r');
@@ -69,7 +73,7 @@ async fn forty_columns_are_enough() -> Result<(), Failure> {
 
     let live = on_a_terminal(&site, "distribution -w", true).await?;
     assert!(live.starts_with("\x1b[2J\x1b[H"), "{live:?}");
-    assert!(live.contains("UTC: live; ctrl-c ends it\x1b[K"), "{live:?}");
-    assert!(live.contains("  ■■■\x1b[K"), "{live:?}");
+    assert!(live.contains("UTC: live; ctrl-c ends it\r\n"), "{live:?}");
+    assert!(live.contains("\x1b[2K  ■■■\r\n"), "{live:?}");
     Ok(())
 }

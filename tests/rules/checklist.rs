@@ -125,3 +125,40 @@ impl Sources {
         }
     }
 }
+
+/// Files that the documents name by their path are there.
+#[test]
+fn files_that_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md"), root.join("SECURITY.md")];
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("it can be read") {
+            let path = entry.expect("it can be read").path();
+            match path.extension().and_then(|it| it.to_str()) {
+                Some("md") => documents.push(path),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    let (mut named, mut missing) = (0, Vec::new());
+    for document in documents {
+        let text = std::fs::read_to_string(&document).expect("it can be read");
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_./-".contains(c)));
+        for word in words.map(|word| word.trim_end_matches(['.', '/', '-'])) {
+            let top = word.split_once('/').map(|(top, _)| top);
+            if matches!(
+                top,
+                Some("src" | "tests" | "benches" | "hack" | "charts" | "crds" | "docs")
+            ) {
+                named += 1;
+                if !root.join(word).exists() {
+                    missing.push(format!("{}: {word}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(named > 100, "only {named} paths were found");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}

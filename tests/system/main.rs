@@ -33,4 +33,5 @@ mod safety_net;
 mod scale;
 mod secrets;
 mod story;
+mod unreadable;
 mod work;

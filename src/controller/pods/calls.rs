@@ -16,12 +16,13 @@ use crate::client::{CallError, bounded};
 use crate::controller::context::Context;
 use crate::controller::convert;
 use crate::controller::turns::{Rank, Turn};
+use crate::converge::life::Life;
 use crate::converge::lrp::Instance;
 use crate::converge::pods::build::{self, Bound, Place};
 use crate::converge::pods::{
     DeleteWhy, Local, PodRecord, WorkKey, WorkKind, is_controlled_by, refusal,
 };
-use crate::converge::world::Key;
+use crate::converge::world::{Key, World};
 
 /// The field manager of the Pods.
 const MANAGER: &str = "diego-controller";
@@ -134,6 +135,12 @@ pub(super) async fn make(
         field_manager: Some(MANAGER.into()),
     };
     let turn = turn(context, work).await;
+    if let Make::Create(run) = make
+        && !context.world(|world| is_still_wanted(world, work, run))
+    {
+        // Its Cell was lost, or its record given to another, while this waited.
+        return Ok(());
+    }
     let made = bounded(api.create(&params, &object)).await;
     drop(turn);
     match made {
@@ -177,6 +184,20 @@ pub(super) async fn make(
             Err(error)
         }
     }
+}
+
+fn is_still_wanted(world: &World, work: &WorkKey, run: &Instance) -> bool {
+    let named = match work.kind {
+        WorkKind::Lrp => world.lrp(&work.key).is_some_and(|lrp| {
+            let mut named = lrp.status.named();
+            named.any(|one| one.guid == Some(run.guid.as_str()))
+        }),
+        WorkKind::Task => world
+            .task(&work.key)
+            .is_some_and(|task| task.status.instance_guid.as_ref() == Some(&run.guid)),
+    };
+    let life = world.life(&run.cell, Some(run.epoch));
+    named && matches!(life, Life::Alive | Life::Draining)
 }
 
 async fn turn(context: &Context, work: &WorkKey) -> Turn {

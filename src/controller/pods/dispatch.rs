@@ -185,10 +185,11 @@ impl Dispatch {
 
 /// Enters the Pods that are there, and returns all that happens to them from then on.
 async fn list(context: &Context, mut listed: Listed) -> BoxStream<'static, Event<Pod>> {
-    let api = Api::<Pod>::all(context.pods.lane.client.clone());
+    let client = context.pods.lane.client.clone();
+    let api = Api::<Pod>::all(client.clone());
     until_allowed(&api, &mut listed).await;
     // All Pods with our label.
-    let mut pods = watching::events(api, Config::default().labels(LABEL_GUID));
+    let mut pods = watching::readable::<Pod>(client, Config::default().labels(LABEL_GUID), |_| {});
     while let Some(event) = pods.next().await {
         let done = matches!(event, Event::InitDone);
         hear(context, event);

@@ -186,8 +186,13 @@ fn tolerate(spec: &mut Map<String, Value>) {
     let mut all = templates.cloned().unwrap_or_default();
     let said = |key: &str| {
         all.iter().any(|toleration| {
-            let of = toleration.get("key").and_then(Value::as_str);
-            of.is_none_or(|of| of.is_empty() || of == key)
+            let field = |name| {
+                toleration
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
+            ["", key].contains(&field("key")) && ["", "NoExecute"].contains(&field("effect"))
         })
     };
     let unheard = UNHEARD.into_iter().filter(|key| !said(key));

@@ -180,9 +180,9 @@ impl Facts<'_> {
             {
                 Step::Wait(None)
             }
-            Life::Lost | Life::Superseded { .. } => {
-                self.dispose(guid, pod, true, DeleteWhy::LostCell)
-            }
+            Life::Lost => self.dispose(guid, pod, true, DeleteWhy::LostCell),
+            // What had not begun before its node booted again may begin since, and the kubelet that could end it is there.
+            Life::Superseded { .. } => self.dispose(guid, pod, !self.strict, DeleteWhy::LostCell),
             // A finished Task's Pod stays for its reader, once nothing of it runs.
             Life::Left | Life::Unknown if named && pod.is_none_or(|pod| pod.phase.is_over()) => {
                 Step::Wait(None)
@@ -192,7 +192,7 @@ impl Facts<'_> {
     }
 
     /// The Cell and epoch that the record has for a guid.
-    fn recorded(&self, guid: &str) -> Option<(String, Option<i64>)> {
+    pub(super) fn recorded(&self, guid: &str) -> Option<(String, Option<i64>)> {
         match self.record {
             Record::None => None,
             Record::Lrp(lrp) => {

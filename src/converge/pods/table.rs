@@ -20,6 +20,13 @@ const DRAINING: &str = "the Cell is being evacuated";
 const MISSING: &str = "task container does not exist";
 
 impl Facts<'_> {
+    /// As the rep does: what must not run twice is recorded under the epoch that it begins under.
+    fn claims_before_run(&self, one: &One<'_>) -> bool {
+        let recorded = self.recorded(one.guid).and_then(|(_, epoch)| epoch);
+        let epoch = self.instance(one).map(|instance| instance.epoch);
+        harmony::claims_before_run(recorded, epoch)
+    }
+
     pub(super) fn lrp(&self, one: &One<'_>, lrp: Option<&Lrp>) -> Step {
         let lrp = lrp.filter(|lrp| !lrp.version.deleting);
         let record = match lrp {
@@ -33,7 +40,10 @@ impl Facts<'_> {
         } else {
             harmony::lrp
         };
-        let action = table(record, seen.state, one.mode());
+        let action = match table(record, seen.state, one.mode()) {
+            LrpAction::Run if self.strict && self.claims_before_run(one) => LrpAction::Claim,
+            action => action,
+        };
         if self.strict
             && let Some(step) = self.ends_first(one, lrp, action, &seen)
         {

@@ -139,6 +139,13 @@ fn colours_are_those_of_desired_lrps() {
 
 #[test]
 fn instances_of_a_deleted_cell_are_told_of() {
+    let mut moved = lrp("web", 1, ActualLRPState::Running, Some("here"));
+    moved.status.as_mut().unwrap().suspect = Some(SuspectInstance {
+        cell_name: "gone".into(),
+        ..SuspectInstance::default()
+    });
+    let here = [cell("here", "z1", "True", "PresenceHeld")];
+    assert_eq!(Picture::new(&here, [&moved], &[]).waiting, []);
     let lrps = [lrp("web", 0, ActualLRPState::Running, Some("gone"))];
     let text = draw(&Picture::new(&[], &lrps, &[]), style(80));
     assert!(

@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::draw::draw;
 use super::picture::Picture;
 use crate::api::{ActualLRP, Cell, Task};
-use crate::client::bounded;
 use crate::plugin::cluster::Cluster;
 use crate::plugin::failure::Failure;
 use crate::plugin::mirror::Mirror;
 use crate::plugin::output::{Screen, print, say, size};
+use crate::plugin::probe::Probe;
 use crate::plugin::text::wrap;
 use crate::watching::events_telling;
 
@@ -85,6 +85,20 @@ where
         .boxed()
 }
 
+/// Whether everything that is drawn may be watched now.
+///
+/// # Errors
+/// When one kind may not.
+pub async fn watchable(cluster: Cluster) -> Result<(), Failure> {
+    let (cells, lrps, tasks) = (cluster.cells(), cluster.some(), cluster.some());
+    let asked = tokio::try_join!(
+        cluster.watchable(&cells),
+        cluster.watchable::<ActualLRP>(&lrps),
+        cluster.watchable::<Task>(&tasks),
+    );
+    asked.map(drop)
+}
+
 /// Draws until it is stopped.
 ///
 /// # Errors
@@ -107,12 +121,38 @@ pub async fn run(cluster: &Cluster, screen: &Screen) -> Result<(), Failure> {
     };
     let mut canvas = Canvas::new(*screen);
     let mut lost: Option<Instant> = None;
+    let mut probe = Probe::default();
     let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = tokio::signal::ctrl_c();
     tokio::pin!(ended);
     loop {
         tokio::select! {
+            // In this order: who wants to end it does not wait for what goes wrong.
+            biased;
             _ = &mut ended => return canvas.leave(),
+            Some(()) = losses.recv() => {
+                if lost.is_none() {
+                    lost = Some(Instant::now());
+                    canvas.word(&format!("the connection to {} is lost; trying again", cluster.server));
+                }
+            }
+            answer = probe.answer() => match answer {
+                Ok(()) => {
+                    lost = None;
+                    while losses.try_recv().is_ok() {}
+                    canvas.word(&format!("the connection to {} is back", cluster.server));
+                }
+                Err(failure) if failure.is_lasting() => {
+                    canvas.leave()?;
+                    return Err(failure);
+                }
+                Err(_) => {}
+            },
+            _ = tick.tick() => if lost.is_some() {
+                // What the watches say of a lost connection may lag behind: this proves that it is back.
+                probe.ask(watchable(cluster.clone()));
+            },
             change = changes.next() => {
                 let Some(change) = change else {
                     return Err(Failure::Failed("the watches ended".into()));
@@ -124,21 +164,6 @@ pub async fn run(cluster: &Cluster, screen: &Screen) -> Result<(), Failure> {
                 }
                 if !new {
                     continue;
-                }
-            }
-            Some(()) = losses.recv() => {
-                if lost.is_none() {
-                    lost = Some(Instant::now());
-                    canvas.word(&format!("the connection to {} is lost; trying again", cluster.server));
-                }
-            }
-            _ = tick.tick() => {
-                // What the watches say of a lost connection may lag behind: the list proves that it is back.
-                let one = ListParams::default().limit(1);
-                if lost.is_some() && bounded(cluster.cells().list(&one)).await.is_ok() {
-                    lost = None;
-                    while losses.try_recv().is_ok() {}
-                    canvas.word(&format!("the connection to {} is back", cluster.server));
                 }
             }
         }
@@ -218,8 +243,15 @@ fn frame(mut lines: Vec<String>, height: usize, first: bool) -> String {
         lines.push(format!("({more} more lines: make the window taller)"));
     }
     let mut text = String::from(if first { "\x1b[2J\x1b[H" } else { "\x1b[H" });
-    text += &lines.join("\x1b[K\n");
-    text + "\x1b[K\x1b[J"
+    // Erased before it is written: after a line that is as wide as the terminal the cursor stands on its last column.
+    for (n, line) in lines.iter().enumerate() {
+        text += if n > 0 { "\n\x1b[2K" } else { "\x1b[2K" };
+        text += line;
+    }
+    if lines.len() < height {
+        text += "\n\x1b[J";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -231,11 +263,15 @@ mod tests {
         let lines = || ["one", "two", "three", "four"].map(String::from).to_vec();
         assert_eq!(
             frame(lines(), 4, true),
-            "\x1b[2J\x1b[Hone\x1b[K\ntwo\x1b[K\nthree\x1b[K\nfour\x1b[K\x1b[J"
+            "\x1b[2J\x1b[H\x1b[2Kone\n\x1b[2Ktwo\n\x1b[2Kthree\n\x1b[2Kfour"
         );
+        // Where there is room below, what stood there goes.
+        assert!(frame(lines(), 5, true).ends_with("\x1b[2Kfour\n\x1b[J"));
         let cut = frame(lines(), 3, false);
         assert!(
-            cut.starts_with("\x1b[Hone") && cut.contains("(2 more lines") && !cut.contains("three"),
+            cut.starts_with("\x1b[H\x1b[2Kone\n")
+                && cut.contains("(2 more lines")
+                && !cut.contains("three"),
             "{cut}"
         );
         let lost = status_line(Timestamp::UNIX_EPOCH, Some(Duration::from_secs(7)));

@@ -27,12 +27,11 @@ pub async fn run(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let people = matches!(screen.format, Format::Table | Format::Wide);
-    if args.watch && !people {
-        return Err(Failure::Usage(
-            "-w draws for people: leave -o out, or take -o wide; programs watch with kubectl get -w -o json".into(),
-        ));
+    if args.watch {
+        // Asked first, so that what is missing is told in full words.
+        live::watchable(cluster.clone()).await?;
+        return live::run(cluster, screen).await;
     }
-    // Asked first, so that what is missing is told in full words also with -w.
     let api = cluster.cells();
     let (cells, lrps, tasks) = tokio::join!(
         cluster.list(&api, ""),
@@ -40,9 +39,6 @@ pub async fn run(
         cluster.tasks()
     );
     let (cells, lrps, tasks) = (cells?, lrps?, tasks?);
-    if args.watch {
-        return live::run(cluster, screen).await;
-    }
     let picture = Picture::new(&cells, &lrps, &tasks);
     if cells.is_empty() && people {
         say("there are no Cells: no rep has registered; look at the reps' logs");

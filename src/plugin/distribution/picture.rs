@@ -159,9 +159,11 @@ impl Picture {
         for cells in zones.values_mut() {
             cells.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        // What is left names Cells that are no more: their instances are still told of.
+        // What is left names Cells that are no more: their instances are still told of, but for those that were to be
+        // replaced: their slot is told of where it runs or waits.
         for (name, blocks) in blocks {
-            let lost = blocks.into_iter().map(|block| Waiting {
+            let own = |block: &Block| !matches!(block.mark, Mark::Suspect | Mark::Evacuating);
+            let lost = blocks.into_iter().filter(own).map(|block| Waiting {
                 name: (block.namespace, block.name),
                 why: format!("its Cell {name} is deleted"),
             });

@@ -1,5 +1,6 @@
 //! `trace`: what happened to one object and why, in order of time.
 
+mod draw;
 mod timeline;
 
 use kube::{Api, Resource};
@@ -20,11 +21,6 @@ use timeline::Entry;
 /// When there is neither the object nor an Event of it, or the cluster can't be read.
 pub async fn run(cluster: &Cluster, object: &Object, screen: &Screen) -> Result<(), Failure> {
     let Object { kind, name } = object;
-    if cluster.namespace.is_none() {
-        return Err(Failure::Usage(
-            "-A does not go with a name: choose the namespace with -n".into(),
-        ));
-    }
     let recorded = match kind {
         Kind::Cell => {
             read(cluster, &cluster.cells(), object, |cell: &Cell| {
@@ -71,7 +67,7 @@ pub async fn run(cluster: &Cluster, object: &Object, screen: &Screen) -> Result<
         entry.object = kind.id(name);
     }
     match screen.format {
-        Format::Table | Format::Wide => print(&timeline::draw(
+        Format::Table | Format::Wide => print(&draw::draw(
             &entries,
             Timestamp::now(),
             screen.width,

@@ -3,6 +3,8 @@
 use super::*;
 use crate::api::LastRecovery;
 use crate::plugin::fixtures::{cell, lrp, task};
+use crate::plugin::text::Paint;
+use crate::plugin::trace::draw::draw;
 use k8s_openapi::api::events::v1::EventSeries;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -90,6 +92,10 @@ fn an_instance_and_a_task() {
     let now = Timestamp::from_second(2).unwrap();
     let text = draw(&of_lrp(&web), now, None, false, Paint(false));
     assert!(text.ends_with("NextRestart   to come:\n"), "{text}");
+    // A clock that is ahead of ours plans nothing.
+    let earlier = Timestamp::UNIX_EPOCH;
+    let text = draw(&of_lrp(&web), earlier, None, false, Paint(false));
+    assert_eq!(text.matches("to come").count(), 1, "{text}");
 
     let mut migrate = task("migrate", TaskState::Completed, Some("cell-1"));
     let status = migrate.status.as_mut().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use diego_operator::api::{ActualLRP, CellState};
 
 use super::answers;
-use super::reps::none_ended;
+use super::looks::none_ended;
 use crate::between::{Act, Between};
 use crate::observer::facts::Within;
 use crate::row::{Figures, Protection, Row, Tried};

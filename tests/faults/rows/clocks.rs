@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
-use super::reps::no_loss;
+use super::looks::no_loss;
 use crate::clock::{Clock, Library};
 use crate::network::{Network, Way};
 use crate::observer::facts::{Nanos, SECOND};

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::rack;
-use super::reps::{no_loss, versions, versions_of};
+use super::looks::{no_loss, versions, versions_of};
 use crate::network::{Network, Way};
 use crate::observer::facts::now;
 use crate::row::{Figures, Protection, Row, Tried};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diego_operator::api::CellState;
 
-use super::reps::no_loss;
+use super::looks::no_loss;
 use crate::names::Names;
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{RECOVERY, Setup, Stage, THREE};

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use local_cluster::ServerProcess;
 use serde_json::json;
 
-use super::reps::none_ended;
+use super::looks::none_ended;
 use crate::observer::facts::{Fact, Within};
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{Setup, Stage, THREE, WEB};
@@ -213,7 +213,7 @@ async fn false_claim(stage: &mut Stage) -> Result<Figures, Failure> {
         .iter()
         .find(|cell| status.cell_name.as_ref() != Some(cell));
     let other = other.ok_or("there is another Cell")?;
-    let epoch = super::reps::epoch(stage, other).await?;
+    let epoch = super::looks::epoch(stage, other).await?;
     let since = stage.fault();
     let guid = "never-was".to_owned();
     stage.observer().log.add(Fact::Forged { guid });

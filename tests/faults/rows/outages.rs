@@ -5,7 +5,7 @@ use std::time::Duration;
 use diego_operator::presence::etcd::PREFIX;
 use etcd_client::{Client, GetOptions};
 
-use super::reps::{epoch, no_loss};
+use super::looks::{epoch, no_loss};
 use super::store::setup;
 use crate::row::Figures;
 use crate::stage::{RECOVERY, Setup, Stage};

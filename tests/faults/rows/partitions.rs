@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diego_operator::api::{ActualLRPState, CellState};
 
-use super::reps::{none_ended, versions};
+use super::looks::{none_ended, versions};
 use crate::network::{Network, Way};
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{ONCE, RECOVERY, Setup, Stage};

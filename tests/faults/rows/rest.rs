@@ -26,13 +26,13 @@ pub fn rows() -> Vec<Row> {
             42,
             "CRDs are older or newer than the programs",
             "unknown fields are kept; a program that needs more says so and does not start",
-            "tests/system/old_cluster.rs",
+            "tests/system/old_cluster.rs, tests/system/unreadable.rs",
         ),
         elsewhere(
             43,
             "an object in the store can't be read",
-            "it alone is skipped, with the reason in the log",
-            "tests/system/input.rs, tests/e2e/input.rs",
+            "it alone is passed over, with the reason in the log: what runs for it goes on, and nothing else waits",
+            "tests/system/unreadable.rs",
         ),
         elsewhere(
             44,

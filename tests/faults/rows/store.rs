@@ -7,7 +7,7 @@ use diego_operator::presence::etcd::key;
 use etcd_client::{AlarmAction, AlarmType, Client};
 
 use super::outages;
-use super::reps::none_ended;
+use super::looks::none_ended;
 use crate::network::{Network, Way};
 use crate::renewals;
 use crate::row::{Figures, Protection, Row, Tried};

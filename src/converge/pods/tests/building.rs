@@ -97,6 +97,8 @@ fn how_long_a_node_may_be_unheard_is_the_templates_to_say() {
     let minute = json!([{ "key": not_ready, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60 }]);
     assert_eq!(keys(minute), [not_ready, ours, unreachable]);
     assert_eq!(keys(json!([{ "operator": "Exists" }])), ["all", ours]);
+    let other = json!([{ "operator": "Exists", "effect": "NoSchedule" }]);
+    assert_eq!(keys(other), ["all", ours, not_ready, unreachable]);
 }
 
 /// The fencer of a node stops what has this label, and a template must neither ask for that nor get out of it.

@@ -196,3 +196,40 @@ fn a_grace_that_is_over_ends_nothing() {
     );
     assert_eq!(told.placement_error, None);
 }
+
+#[test]
+fn it_begins_under_the_epoch_that_its_record_names() {
+    let mut claimed = on_a(ActualLRPState::Claimed, "g1");
+    // The model's Cell was registered anew since, under 12.
+    claimed.cell_epoch = Some(11);
+    let mut again = model(claimed.clone(), Vec::new());
+    again.local.insert("g1".into(), Local::SetAside);
+    let steps = again.settle();
+    assert!(
+        matches!(&steps[..], [Step::Lrp { .. }, Step::Create(_)]),
+        "{steps:?}"
+    );
+    assert_eq!(status(&again).cell_epoch, Some(12));
+    let mut any = model(claimed, Vec::new());
+    any.strict = false;
+    any.local.insert("g1".into(), Local::SetAside);
+    assert!(matches!(&any.settle()[..], [Step::Create(_)]));
+}
+
+#[test]
+fn what_may_begin_after_a_reboot_is_given_the_time_to_end() {
+    for (strict, force) in [(true, false), (false, true)] {
+        let given_away = on_a(ActualLRPState::Claimed, "g2");
+        let mut model = Model {
+            strict,
+            life: Life::Superseded { epoch: 12 },
+            ..model(given_away, vec![read(waiting("ContainerCreating", ""))])
+        };
+        let steps = model.settle();
+        let how = steps.iter().find_map(|step| match step {
+            Step::Delete { guid, force, .. } if guid == "g1" => Some(*force),
+            _ => None,
+        });
+        assert_eq!(how, Some(force), "{steps:?}");
+    }
+}
