@@ -6,8 +6,8 @@ use diego_operator::api::{ActualLRPState, CellState};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::rack;
 use super::looks::{no_loss, versions, versions_of};
+use super::rack;
 use crate::network::{Network, Way};
 use crate::observer::facts::now;
 use crate::row::{Figures, Protection, Row, Tried};

@@ -6,8 +6,8 @@ use diego_operator::api::CellState;
 use diego_operator::presence::etcd::key;
 use etcd_client::{AlarmAction, AlarmType, Client};
 
-use super::outages;
 use super::looks::none_ended;
+use super::outages;
 use crate::network::{Network, Way};
 use crate::renewals;
 use crate::row::{Figures, Protection, Row, Tried};
