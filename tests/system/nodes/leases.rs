@@ -57,3 +57,47 @@ async fn a_cell_is_lost_by_the_clock_and_its_lease_goes_with_it() -> Result<(), 
     site.start_rep("b", "z2", &told_rep).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_wakes_no_reconciler() -> Result<(), Failure> {
+    let mut site = Site::start().await?;
+    let presence = ["--presence", "kubernetes", "--namespace", "default"];
+    // So that the interval is no reason to look.
+    let never = ["--convergence-interval-seconds", "3600"];
+    site.start_controller(&[&never[..], &presence].concat())
+        .await?;
+    let often = ["--presence-ttl-seconds", "2"];
+    site.start_rep("a", "z1", &[&often[..], &presence].concat())
+        .await?;
+    site.desire(&objects::sleepers("web", 1)).await?;
+    site.running("web", 1, |_| true).await?;
+
+    let leases = Api::<Lease>::namespaced(site.client.clone(), "default");
+    let renewed = async || Some(leases.get("cell-a").await.ok()?.spec?.renew_time?.0);
+    let reconciles = async || {
+        let mut sum = 0.0;
+        for controller in ["cell", "desiredlrp", "task"] {
+            for result in ["requeue_after", "error"] {
+                let series = format!(
+                    "controller_runtime_reconcile_total{{controller=\"{controller}\",result=\"{result}\"}}"
+                );
+                sum += site.metric(&series).await.ok()?;
+            }
+        }
+        Some(sum)
+    };
+    // What was begun before may still be under way at first.
+    eventually("five renewals without a reconcile", START, || async {
+        let before = reconciles().await?;
+        let mut last = renewed().await?;
+        for _ in 0..5 {
+            last = eventually("it is renewed", START, || async {
+                renewed().await.filter(|now| *now > last)
+            })
+            .await
+            .ok()?;
+        }
+        (reconciles().await? == before).then_some(())
+    })
+    .await
+}
