@@ -49,7 +49,7 @@ pub fn rows() -> Vec<Row> {
             fault: "up to a third of the Cells is lost at once",
             promise: "all of it is recovered as if it were one Cell",
             tried: Tried::Here {
-                injected: "ten Cells in three zones, one of each zone killed at the same time; then 500 Cells without reps (their presences are kept by the test, which says of what is placed there that it runs), 150 of which die in one moment",
+                injected: "ten Cells in three zones, one of each zone killed at the same time; then 1,000 Cells without reps (their presences are kept by the test, which says of what is placed there that it runs), 300 of which die in one moment",
                 protection: Protection::Seen {
                     without: "the mass-loss guard lets a third pass (instead: 1 %)",
                     said: "nothing ran elsewhere within 60 s",
