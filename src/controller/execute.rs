@@ -3,7 +3,6 @@
 pub(super) mod tell;
 mod write;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::Task;
 use crate::client::CallError;
-use crate::converge::plan::{Scope, Write};
+use crate::converge::plan::{Plan, Scope, Write};
 use crate::metrics::OutcomeLabel;
 
 use super::callbacks;
@@ -67,8 +66,7 @@ pub async fn converge(
         let nothing = plan.writes.is_empty();
         let writes = std::mem::take(&mut plan.writes);
         let outcome = execute(context, lane, writes, first).await;
-        let (vanished, ask_again) = vanished_cells(context, &plan.unknown_cells).await;
-        plan.wait(ask_again);
+        let vanished = vanished_cells(context, &mut plan).await;
         recheck = plan.recheck;
         if nothing && !vanished {
             tally.unfinished = 0;
@@ -96,22 +94,14 @@ pub async fn converge(
     (tally, recheck)
 }
 
-fn earlier(known: Option<Duration>, wait: Duration) -> Option<Duration> {
-    Some(known.map_or(wait, |known| known.min(wait)))
-}
-
-/// Records name Cells that have no object: when these have no presence either, they are lost. Returns whether any is, and
-/// when to ask about those that could not be judged yet.
-async fn vanished_cells(
-    context: &Arc<Context>,
-    cells: &BTreeSet<String>,
-) -> (bool, Option<Timestamp>) {
+/// Records name Cells that have no object: when these have no presence either, they are lost. Returns whether any is;
+/// those that can't be judged yet are looked at again.
+async fn vanished_cells(context: &Arc<Context>, plan: &mut Plan) -> bool {
     let mut found = false;
-    let mut again = None;
-    for cell in cells {
+    for cell in &std::mem::take(&mut plan.unknown_cells) {
         let grace = context.grace(cell);
         if !grace.is_zero() {
-            again = earlier(again, grace);
+            plan.wait(Some(Timestamp::now() + grace));
             continue;
         }
         let recorded = context.world(|world| world.recorded_epoch(cell));
@@ -127,11 +117,11 @@ async fn vanished_cells(
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(cell, %error, "the presence of an unknown Cell could not be read");
-                again = earlier(again, context.ttl(cell));
+                plan.wait(Some(Timestamp::now() + context.ttl(cell)));
             }
         }
     }
-    (found, again.map(|wait| Timestamp::now() + wait))
+    found
 }
 
 async fn execute(

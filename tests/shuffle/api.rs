@@ -11,11 +11,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::Client;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::frames;
+use crate::gate::Gate;
 use crate::shuffler::{Fate, Kind, Shuffler, Stop};
 use crate::support::Failure;
 
@@ -27,8 +25,7 @@ pub struct Api {
     /// Where to connect.
     pub url: String,
     shared: Arc<Shared>,
-    _open: watch::Sender<()>,
-    _tasks: JoinSet<()>,
+    _gate: Gate,
 }
 
 struct Shared {
@@ -42,8 +39,6 @@ struct Shared {
 impl Api {
     /// In front of the server of this client, with that client's rights.
     pub async fn start(client: Client, shuffler: Arc<Shuffler>, who: &str) -> Result<Api, Failure> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Shared {
             client,
             shuffler,
@@ -51,29 +46,21 @@ impl Api {
             cut_off: AtomicBool::new(false),
         });
         let served = Arc::clone(&shared);
-        let open = watch::Sender::new(());
-        let closed = open.subscribe();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (shared, mut closed) = (Arc::clone(&served), closed.clone());
-                tokio::spawn(async move {
-                    let service = service_fn(|request| answer(request, Arc::clone(&shared)));
-                    let connection = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service);
-                    tokio::select! {
-                        // It ends as the shuffler wants it to, or with its client.
-                        _ = connection => {}
-                        _ = closed.changed() => {}
-                    }
-                });
+        let gate = Gate::open(move |stream| {
+            let shared = Arc::clone(&served);
+            async move {
+                let service = service_fn(|request| answer(request, Arc::clone(&shared)));
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                // It ends as the shuffler wants it to, or with its client.
+                drop(connection.await);
             }
-        });
+        })
+        .await?;
         Ok(Api {
-            url,
+            url: gate.url.clone(),
             shared,
-            _open: open,
-            _tasks: tasks,
+            _gate: gate,
         })
     }
 

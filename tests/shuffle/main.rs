@@ -15,6 +15,7 @@ mod api;
 mod cells;
 mod controllers;
 mod frames;
+mod gate;
 mod history;
 mod kubelets;
 mod observer;

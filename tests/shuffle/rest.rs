@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use diego_operator::api::{ActualLRPState, CellState, TaskState};
+use diego_operator::api::{CellState, TaskState};
 use diego_operator::converge::cell::is_held;
 use diego_operator::converge::pods::{LABEL_GUID, LABEL_TASK};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,8 +11,8 @@ use kube::api::{Api, ListParams};
 
 use crate::cells::Cells;
 use crate::observer::Log;
-use crate::support::Failure;
 use crate::support::site::Site;
+use crate::support::{Failure, unrest};
 
 /// What is not as it should be.
 pub async fn difference(
@@ -57,12 +57,10 @@ pub async fn difference(
         )));
     }
     for record in records {
-        let status = record.status.clone().unwrap_or_default();
-        let alone = status.suspect.is_none() && status.evacuating.is_none();
-        if status.state != ActualLRPState::Running || !alone {
-            return Ok(Some(format!("{} is {status:?}", record.name_any())));
+        if let Some(why) = unrest(&record) {
+            return Ok(Some(why));
         }
-        guids.extend(status.instance_guid);
+        guids.extend(record.status.and_then(|status| status.instance_guid));
     }
     for task in site.tasks().list(&all).await?.items {
         let status = task.status.clone().unwrap_or_default();

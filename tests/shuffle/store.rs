@@ -11,11 +11,9 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::frames;
+use crate::gate::Gate;
 use crate::shuffler::{Fate, Kind, Shuffler, Stop};
 use crate::support::Failure;
 
@@ -26,8 +24,7 @@ const MOST: Duration = Duration::from_millis(300);
 pub struct Store {
     /// Where to connect.
     pub url: String,
-    _open: watch::Sender<()>,
-    _tasks: JoinSet<()>,
+    _gate: Gate,
 }
 
 struct Shared {
@@ -40,8 +37,6 @@ struct Shared {
 impl Store {
     /// In front of this member, `http://host:port`.
     pub async fn start(server: &str, shuffler: Arc<Shuffler>, who: &str) -> Result<Store, Failure> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .build_http();
@@ -51,28 +46,20 @@ impl Store {
             shuffler,
             who: who.to_owned(),
         });
-        let open = watch::Sender::new(());
-        let closed = open.subscribe();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (shared, mut closed) = (Arc::clone(&shared), closed.clone());
-                tokio::spawn(async move {
-                    let service = service_fn(|request| answer(request, Arc::clone(&shared)));
-                    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service);
-                    tokio::select! {
-                        // It ends with its client.
-                        _ = connection => {}
-                        _ = closed.changed() => {}
-                    }
-                });
+        let gate = Gate::open(move |stream| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let service = service_fn(|request| answer(request, Arc::clone(&shared)));
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service);
+                // It ends as the shuffler wants it to, or with its client.
+                drop(connection.await);
             }
-        });
+        })
+        .await?;
         Ok(Store {
-            url,
-            _open: open,
-            _tasks: tasks,
+            url: gate.url.clone(),
+            _gate: gate,
         })
     }
 }

@@ -12,8 +12,19 @@ pub mod tree;
 
 use std::time::{Duration, Instant};
 
+use diego_operator::api::{ActualLRP, ActualLRPState};
+use kube::ResourceExt;
+
 /// Any failure of a test's surroundings.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What keeps an instance from being at rest: it does not run, or is not alone in its slot.
+pub fn unrest(lrp: &ActualLRP) -> Option<String> {
+    let status = lrp.status.clone().unwrap_or_default();
+    let alone = status.suspect.is_none() && status.evacuating.is_none();
+    let rests = status.state == ActualLRPState::Running && alone;
+    (!rests).then(|| format!("{} is {status:?}", lrp.name_any()))
+}
 
 /// Waits until `probe` gives a value, at most `within`. `what` is told when it does not.
 pub async fn eventually<T, F>(

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::task::JoinSet;
 
 use crate::histories::Random;
-use crate::support::{Failure, site::Site};
+use crate::support::{Failure, site::Site, unrest};
 
 /// So many writes one stimulus may cause on one record; a hot loop makes hundreds.
 const WRITES: u32 = 30;
@@ -150,12 +150,10 @@ impl Observer {
                 )));
             }
             for record in records {
-                let status = record.status.clone().unwrap_or_default();
-                let alone = status.suspect.is_none() && status.evacuating.is_none();
-                if status.state != ActualLRPState::Running || !alone {
-                    return Ok(Some(format!("{} is {status:?}", record.name_any())));
+                if let Some(why) = unrest(&record) {
+                    return Ok(Some(why));
                 }
-                guids.extend(status.instance_guid);
+                guids.extend(record.status.and_then(|status| status.instance_guid));
             }
         }
         for task in site.tasks().list(&Default::default()).await?.items {

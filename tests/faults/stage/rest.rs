@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use diego_operator::api::{ActualLRPState, TaskState};
+use diego_operator::api::TaskState;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::Stage;
 use crate::observer::facts::{Fact, Run};
-use crate::support::{Failure, eventually};
+use crate::support::{Failure, eventually, unrest};
 
 /// L1: a resync of 30 s, a TTL of 5 s, and the time that a start takes on busy cores.
 const REST: Duration = Duration::from_secs(30 + 5 + 20);
@@ -76,12 +76,10 @@ impl Stage {
                 )));
             }
             for record in records {
-                let status = record.status.clone().unwrap_or_default();
-                let alone = status.suspect.is_none() && status.evacuating.is_none();
-                if status.state != ActualLRPState::Running || !alone {
-                    return Ok(Some(format!("{} is {status:?}", record.name_any())));
+                if let Some(why) = unrest(&record) {
+                    return Ok(Some(why));
                 }
-                guids.extend(status.instance_guid);
+                guids.extend(record.status.and_then(|status| status.instance_guid));
             }
         }
         for task in self.site.tasks().list(&ListParams::default()).await?.items {
