@@ -160,8 +160,8 @@ async fn nodes_carry_pods_and_fail_as_nodes_do() -> Result<(), Failure> {
     site.node(home)?.start().await?;
     site.nodes.ready(home).await?;
 
-    // Nothing is left of it all.
-    drop(site);
+    // Nothing is left of it all. The next test's cluster would have names like these, so it has to wait.
+    let _turn = site.end();
     let mine = format!("lc{}-", process::id());
     let interfaces = || async { left("/sys/class/net", &mine).is_none().then_some(()) };
     eventually("the interface is gone", SOON, interfaces).await?;

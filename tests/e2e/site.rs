@@ -17,7 +17,7 @@ pub async fn turn() -> MutexGuard<'static, ()> {
 pub struct Site {
     /// The nodes and the control plane.
     pub nodes: Nodes,
-    _turn: MutexGuard<'static, ()>,
+    turn: MutexGuard<'static, ()>,
 }
 
 impl Site {
@@ -26,7 +26,12 @@ impl Site {
         let turn = turn().await;
         let nodes = Nodes::start(options).await?;
         nodes.import(&image("test-app")?).await?;
-        Ok(Self { nodes, _turn: turn })
+        Ok(Self { nodes, turn })
+    }
+
+    /// Ends the cluster and keeps the turn, for who looks what is left of it.
+    pub fn end(self) -> MutexGuard<'static, ()> {
+        self.turn
     }
 
     /// The node of this name.
