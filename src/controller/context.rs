@@ -195,7 +195,15 @@ impl Context {
         };
         locked(&self.heard).insert(presence.cell.clone(), heard);
         self.guard.heard(&presence.cell, heard.phase);
-        self.world(|world| world.mark_alive(&presence.cell));
+        let was_gone = self.world(|world| {
+            let was_gone = world.seems_gone(&presence.cell);
+            world.mark_alive(&presence.cell);
+            was_gone
+        });
+        if was_gone {
+            // What was not placed there meanwhile may be now.
+            self.note_room();
+        }
     }
 
     /// What was last heard of a Cell.

@@ -104,7 +104,7 @@ async fn vanished_cells(context: &Arc<Context>, plan: &mut Plan) -> bool {
             plan.wait(Some(Timestamp::now() + grace));
             continue;
         }
-        let recorded = context.world(|world| world.recorded_epoch(cell));
+        let recorded = context.world(|world| world.recorded_epoch(cell, i64::MAX));
         match context.store.get(cell).await {
             Ok(reading) if reading.presence.is_none() => {
                 tracing::warn!(

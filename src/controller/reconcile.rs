@@ -247,14 +247,20 @@ async fn judge_held(context: &Arc<Context>, name: &str, seen: Observation) -> Re
 
 /// The key is not there. Returns when to look again.
 async fn absent(context: &Arc<Context>, name: &str) -> Duration {
-    let (is_there, held) = context.world(|world| {
+    let (may_be_lost, held) = context.world(|world| {
         let record = world.cells().get(name);
         let held = record.is_some_and(|record| cell::is_held(&record.status));
-        (record.is_some_and(CellRecord::is_there), held)
+        // It may have been back, and have taken on work, before anybody wrote that.
+        let later = |record: &CellRecord| {
+            let epoch = record.status.epoch;
+            epoch.is_some_and(|epoch| world.recorded_epoch(name, i64::MAX) > epoch)
+        };
+        let may_be_lost = record.is_some_and(|record| record.is_there() || later(record));
+        (may_be_lost, held)
     });
     // What was gone with many others did not leave, though it was about to.
     let held = held || context.guard.holds(name);
-    if !is_there {
+    if !may_be_lost {
         return context.interval;
     }
     let grace = context.grace(name);

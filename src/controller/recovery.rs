@@ -105,6 +105,7 @@ fn gone(context: &Arc<Context>, departure: &Departure, outage: bool) {
     };
     // Before any verdict on those that go with it.
     context.guard.noticed(cell, loss.phase);
+    context.world(|world| world.mark_gone(cell));
     let context = context.clone();
     tokio::spawn(async move {
         if outage {
@@ -222,7 +223,7 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result
     let (ledger_epoch, recorded) = context.world(|world| {
         let ledger = world.cells().get(&loss.cell);
         let epoch = ledger.and_then(|record| record.status.epoch);
-        (epoch, world.recorded_epoch(&loss.cell))
+        (epoch, world.recorded_epoch(&loss.cell, i64::MAX))
     });
     let reading = context
         .store
@@ -243,6 +244,7 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result
     let seen = Observation::Gone {
         ledger_epoch,
         revision,
+        recorded: context.world(|world| world.recorded_epoch(&loss.cell, revision)),
         phase: loss.phase,
         fence: heard.and_then(|heard| heard.fence),
     };

@@ -29,6 +29,8 @@ pub enum Observation {
         ledger_epoch: Option<i64>,
         /// The store's revision at that read, counted on as epochs are: every registration up to it is gone.
         revision: i64,
+        /// The greatest epoch up to that revision under which any work is recorded on it; 0 for none.
+        recorded: i64,
         /// What the rep had last said of itself, if that was heard.
         phase: Option<PresencePhase>,
         /// Whether it had last said that there is a fence, if that was heard.
@@ -113,10 +115,19 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
         Observation::Gone {
             ledger_epoch,
             phase,
+            recorded,
             ..
         } => match (ledger.state, phase) {
-            (None | Some(CellState::Missing | CellState::Evacuated), _) => Verdict::Unchanged,
+            (None, _) => Verdict::Unchanged,
             (Some(_), _) if *ledger_epoch != ledger.epoch => Verdict::Unchanged,
+            // It was back, took on work, and is gone again, all before anybody wrote that it was back.
+            (Some(CellState::Missing | CellState::Evacuated), phase) if *recorded > epoch => {
+                match phase {
+                    Some(PresencePhase::Released) => Verdict::Evacuated,
+                    _ => Verdict::Lost,
+                }
+            }
+            (Some(CellState::Missing | CellState::Evacuated), _) => Verdict::Unchanged,
             (Some(_), Some(PresencePhase::Released)) => Verdict::Evacuated,
             // Nobody heard its last words, but it had begun to leave. One that is held was seen to go with many others.
             (Some(CellState::Evacuating), None) if !is_held(ledger) => Verdict::Evacuated,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::converge::fixtures;
+use crate::converge::life::{self, Life};
 use crate::presence::PresenceValue;
 
 fn ledger(state: Option<CellState>) -> CellRecord {
@@ -43,6 +44,7 @@ fn gone(ledger_epoch: i64, phase: Option<PresencePhase>) -> Observation {
     Observation::Gone {
         ledger_epoch,
         revision: 12,
+        recorded: 0,
         phase,
         fence: None,
     }
@@ -178,6 +180,7 @@ fn a_cell_that_flaps_is_held_down_and_one_that_is_lost_once_is_not() {
         let lost = Observation::Gone {
             ledger_epoch: Some(epoch),
             revision: epoch + 1,
+            recorded: 0,
             phase: Some(PresencePhase::Held),
             fence: None,
         };
@@ -269,6 +272,7 @@ fn a_fence_that_was_taken_back_is_not_relied_on_although_the_ledger_has_it() {
         let seen = Observation::Gone {
             ledger_epoch: epoch,
             revision: 12,
+            recorded: 0,
             phase: Some(PresencePhase::Held),
             fence: heard,
         };
@@ -276,5 +280,41 @@ fn a_fence_that_was_taken_back_is_not_relied_on_although_the_ledger_has_it() {
         assert_eq!(verdict, Verdict::Lost);
         let next = apply(&cell, &seen, verdict, None, Timestamp::UNIX_EPOCH);
         assert_eq!(next.fenced, fenced, "{heard:?}");
+    }
+}
+
+#[test]
+fn what_was_taken_on_in_a_return_that_nobody_wrote_is_lost_too() {
+    use CellState::{Evacuated, Missing};
+    use PresencePhase::{Held, Released};
+    let gone = |ledger_epoch, recorded, phase| Observation::Gone {
+        ledger_epoch: Some(ledger_epoch),
+        revision: 12,
+        recorded,
+        phase: Some(phase),
+        fence: None,
+    };
+    for (state, seen, expected) in [
+        (Missing, gone(7, 9, Held), Verdict::Lost),
+        (Evacuated, gone(7, 9, Held), Verdict::Lost),
+        (Missing, gone(7, 9, Released), Verdict::Evacuated),
+        (Missing, gone(7, 7, Held), Verdict::Unchanged),
+        // Read before the last loss was written.
+        (Missing, gone(5, 9, Held), Verdict::Unchanged),
+    ] {
+        let mut cell = ledger(Some(state));
+        cell.status.epoch = Some(7);
+        let verdict = judge(&cell, &seen);
+        assert_eq!(verdict, expected, "{state:?} {seen:?}");
+        let next = apply(&cell, &seen, verdict, None, Timestamp::UNIX_EPOCH);
+        let life = life::of(
+            Some(&CellRecord {
+                status: next,
+                ..cell
+            }),
+            9,
+        );
+        let ends = matches!(life, Life::Lost | Life::Left);
+        assert_eq!(ends, expected != Verdict::Unchanged, "{life:?}");
     }
 }

@@ -242,6 +242,8 @@ pub struct World {
     starts_ended: u64,
     /// Cells without a ledger whose presence was read as gone, and up to which epoch their work is lost by that.
     vanished: HashMap<String, i64>,
+    /// Cells whose presence was noticed to be gone and not seen since.
+    gone: HashSet<String>,
     /// Losses of Cells are held back.
     losses_held: bool,
     /// What Cells with executor Pods stand on.
@@ -403,8 +405,8 @@ impl World {
         }
     }
 
-    /// The greatest epoch under which any work is recorded on a Cell; 0 for none.
-    pub fn recorded_epoch(&self, cell: &str) -> i64 {
+    /// The greatest epoch, at most `up_to`, under which any work is recorded on a Cell; 0 for none.
+    pub fn recorded_epoch(&self, cell: &str, up_to: i64) -> i64 {
         let Some(load) = self.load(cell) else {
             return 0;
         };
@@ -419,7 +421,8 @@ impl World {
                 .cell_epoch
                 .filter(|_| status.cell_name.as_deref() == Some(cell))
         });
-        of_lrps.chain(of_tasks).max().unwrap_or(0)
+        let epochs = of_lrps.chain(of_tasks);
+        epochs.filter(|epoch| *epoch <= up_to).max().unwrap_or(0)
     }
 
     /// Whether the presence of the Cell must be read before anything is done about work recorded under `epoch`: it has
@@ -448,9 +451,23 @@ impl World {
         self.losses_held && confirmed != Some(true)
     }
 
+    /// Notes that the presence of a Cell seems to be gone: until there is a verdict nothing is moved, but the Cell takes no
+    /// new work, which would only have to be moved on.
+    pub fn mark_gone(&mut self, cell: &str) {
+        if !self.gone.contains(cell) {
+            self.gone.insert(cell.to_owned());
+        }
+    }
+
+    /// Whether the presence of a Cell seems to be gone.
+    pub fn seems_gone(&self, cell: &str) -> bool {
+        self.gone.contains(cell)
+    }
+
     /// Notes that a Cell has a presence, whether or not it has an object.
     pub fn mark_alive(&mut self, cell: &str) {
         self.vanished.remove(cell);
+        self.gone.remove(cell);
     }
 }
 

@@ -119,7 +119,7 @@ impl Sim {
         let gone = self.presence.read(cell).presence.is_none();
         if gone {
             let world = &mut self.controllers[one].world;
-            let recorded = world.recorded_epoch(cell);
+            let recorded = world.recorded_epoch(cell, i64::MAX);
             world.mark_vanished(cell, recorded);
             self.observer.read_as_vanished(cell);
             self.coverage.add("cells without a ledger that are gone", 1);

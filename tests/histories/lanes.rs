@@ -232,12 +232,15 @@ impl Sim {
             return self.recovered(one, loss.cell);
         }
         self.coverage.add("losses confirmed", 1);
+        let world = &self.controllers[one].world;
+        let recorded = world.recorded_epoch(&loss.cell, reading.revision);
         let then = Then::Recovered(loss.cell.clone());
         let work = Work::Ledger {
             cell: loss.cell,
             seen: Observation::Gone {
                 ledger_epoch,
                 revision: reading.revision,
+                recorded,
                 phase: loss.phase,
                 fence: None,
             },

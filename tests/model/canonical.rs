@@ -33,11 +33,12 @@ impl Protocol {
         let ledger = state.ledgers[cell];
         let matters = |seen: &Seen| {
             let (Seen::Held(Key { epoch, .. }) | Seen::Gone { ledger: epoch, .. }) = *seen;
-            epoch >= ledger.epoch || self.judged(cell, ledger, *seen).0 != Verdict::Unchanged
+            epoch >= ledger.epoch || self.judged(state, cell, ledger, *seen).0 != Verdict::Unchanged
         };
-        let known = &mut state.known[cell];
+        let mut known = state.known[cell].clone();
         known.seen.retain(matters);
         known.believed.retain(matters);
+        state.known[cell] = known;
     }
 
     fn forget(&self, state: &mut State, cell: CellId) {

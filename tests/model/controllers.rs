@@ -81,11 +81,11 @@ impl Protocol {
                 let now = state.ledgers[cell];
                 if self.lacks(Protection::CompareAndSwap) {
                     let nexts = known.ledgers.iter();
-                    let nexts = nexts.map(|before| self.judged(cell, *before, *seen));
+                    let nexts = nexts.map(|before| self.judged(state, cell, *before, *seen));
                     let nexts = nexts.filter(|(judged, _)| *judged != Judged::Unchanged);
                     let nexts = nexts.filter(|(_, next)| *next != now);
                     steps.extend(nexts.map(|(_, next)| Step::Overwrite(cell, next)));
-                } else if self.judged(cell, now, *seen).0 != Judged::Unchanged {
+                } else if self.judged(state, cell, now, *seen).0 != Judged::Unchanged {
                     steps.push(Step::Judge(cell, *seen));
                 }
             }
@@ -126,7 +126,13 @@ impl Protocol {
         })
     }
 
-    pub fn judged(&self, cell: CellId, before: Ledger, seen: Seen) -> (Judged, Ledger) {
+    pub fn judged(
+        &self,
+        state: &State,
+        cell: CellId,
+        before: Ledger,
+        seen: Seen,
+    ) -> (Judged, Ledger) {
         let seen = match seen {
             Seen::Held(key) if self.lacks(Protection::Incarnation) => Seen::Held(Key {
                 life: before.life,
@@ -140,11 +146,15 @@ impl Protocol {
             }
             seen => seen,
         };
-        decide::judge(cell, before, seen)
+        let recorded = match seen {
+            Seen::Held(_) => 0,
+            Seen::Gone { revision, .. } => state.recorded(cell, revision),
+        };
+        decide::judge(cell, before, seen, recorded)
     }
 
     pub fn judge(&self, state: &mut State, cell: CellId, seen: Seen) {
-        let (judged, next) = self.judged(cell, state.ledgers[cell], seen);
+        let (judged, next) = self.judged(state, cell, state.ledgers[cell], seen);
         self.reached.note(match judged {
             Judged::Lost if std::mem::take(&mut state.confirmed[cell]) => What::Confirmed,
             Judged::Lost => What::Lost,

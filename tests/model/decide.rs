@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::real::{
     Known, cell_name, guid_name, job, lrp_status, now, recall, slot, small, task_status, then,
 };
-use crate::state::{CellId, Key, Ledger, Record, Seen, Standing};
+use crate::state::{CellId, Epoch, Key, Ledger, Record, Seen, Standing};
 
 /// Guids of runs that a plan makes: from here on.
 const NEW: u8 = 200;
@@ -85,15 +85,18 @@ fn presence(cell: CellId, key: &Key) -> Presence {
 }
 
 /// The product's verdict, and the ledger after it.
-pub fn judge(cell: CellId, before: Ledger, seen: Seen) -> (Verdict, Ledger) {
-    thread_local!(static KNOWN: Known<(CellId, Ledger, Seen), (Verdict, Ledger)> = Known::default());
-    recall(&KNOWN, (cell, before, seen), || {
+/// `recorded` is the greatest epoch under which any work is recorded on the Cell, up to the revision of the read.
+pub fn judge(cell: CellId, before: Ledger, seen: Seen, recorded: Epoch) -> (Verdict, Ledger) {
+    type Asked = (CellId, Ledger, Seen, Epoch);
+    thread_local!(static KNOWN: Known<Asked, (Verdict, Ledger)> = Known::default());
+    recall(&KNOWN, (cell, before, seen, recorded), || {
         let record = cell_record(cell, &before);
         let seen = match seen {
             Seen::Held(key) => Observation::Held(presence(cell, &key)),
             Seen::Gone { ledger, revision } => Observation::Gone {
                 ledger_epoch: Some(ledger.into()),
                 revision: revision.into(),
+                recorded: recorded.into(),
                 phase: Some(PresencePhase::Held),
                 fence: None,
             },

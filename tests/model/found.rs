@@ -42,6 +42,16 @@ fn a_task_that_is_placed_runs_at_most_once() {
     holds(unplaced(small(TASK, &ALL)), &reached, &[]);
 }
 
+/// A Cell is lost, returns, takes the Task on and dies, before anybody wrote that it was back.
+#[test]
+fn a_task_that_is_placed_survives_a_return_that_nobody_wrote() {
+    let model = Protocol {
+        faults: 2,
+        ..unplaced(small(TASK, &[Fault::Cut, Fault::Die]))
+    };
+    holds(model, &[What::Lost, What::Returned], &[]);
+}
+
 #[test]
 fn a_strict_lrp_behind_a_fence_runs_once() {
     holds(

@@ -204,3 +204,18 @@ impl Record {
         }
     }
 }
+
+impl State {
+    /// The greatest epoch, at most `up_to`, under which any work is recorded on the Cell; 0 for none.
+    pub fn recorded(&self, cell: CellId, up_to: Epoch) -> Epoch {
+        let unfinished = self.records.iter().filter(|record| match record {
+            Record::Lrp(_) => true,
+            Record::Task(job) => job.state != TaskState::Completed,
+        });
+        let on_cell = unfinished
+            .flat_map(Record::runs)
+            .filter(|run| run.cell == cell);
+        let epochs = on_cell.map(|run| run.epoch).filter(|epoch| *epoch <= up_to);
+        epochs.max().unwrap_or(0)
+    }
+}

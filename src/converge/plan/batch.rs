@@ -158,7 +158,7 @@ fn bidders(world: &World, now: Timestamp) -> (Vec<Bidder<'_>>, i64) {
             let node = cell.node.as_ref().map(|node| world.foreign(&node.name));
             let foreign = node.unwrap_or_default();
             let mut bidder = bidder(world, index, name, cell, load, foreign);
-            bidder.rests = rests(cell, now);
+            bidder.rests = rests(cell, now) || world.seems_gone(name);
             bidders.push(bidder);
         }
     }
@@ -221,7 +221,7 @@ mod tests {
     use crate::converge::fixtures;
 
     #[test]
-    fn a_cell_that_is_held_down_rests_and_is_not_cordoned() {
+    fn a_cell_that_is_held_down_or_seems_gone_rests_and_is_not_cordoned() {
         let at = |second| Timestamp::from_second(second).expect("a time in range");
         let cell = CellRecord {
             status: CellStatus {
@@ -233,7 +233,16 @@ mod tests {
         };
         let mut world = World::default();
         world.put_cell("a", cell);
-        for (now, expected) in [(100, true), (130, false)] {
+        for (now, gone, expected) in [
+            (100, false, true),
+            (130, false, false),
+            (130, true, true),
+            (130, false, false),
+        ] {
+            match gone {
+                true => world.mark_gone("a"),
+                false => world.mark_alive("a"),
+            }
             let (bidders, _) = bidders(&world, at(now));
             let found: Vec<_> = bidders
                 .iter()

@@ -181,6 +181,7 @@ impl World {
         let Some(cell) = self.cells.remove(name) else {
             return false;
         };
+        self.gone.remove(name);
         let node = cell.node.map(|node| node.name);
         self.stands_on(name, node.as_deref(), None);
         true

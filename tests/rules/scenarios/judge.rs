@@ -51,12 +51,16 @@ pub fn presence(sandbox: &mut Sandbox, words: &[&str], now: Timestamp) -> Result
             })
         }
         Some(_) => return Err(format!("{what:?}: write held@EPOCH or gone")),
-        None => Observation::Gone {
-            ledger_epoch: number_of("ledger")?.or(record.status.epoch),
-            revision: number_of("revision")?.or(record.status.epoch).unwrap_or(0),
-            phase,
-            fence: None,
-        },
+        None => {
+            let revision = number_of("revision")?.or(record.status.epoch).unwrap_or(0);
+            Observation::Gone {
+                ledger_epoch: number_of("ledger")?.or(record.status.epoch),
+                revision,
+                recorded: sandbox.world.recorded_epoch(name, revision),
+                phase,
+                fence: None,
+            }
+        }
     };
     let verdict = cell::judge(&record, &seen);
     let status = cell::apply(&record, &seen, verdict, None, now);
