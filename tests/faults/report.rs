@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Played;
 use crate::observer::facts::Within;
-use crate::row::{Protection, Row, Tried};
+use crate::row::{Protection, Row, Store, Tried};
 use crate::support::Failure;
 
 /// How many rows the matrix has.
@@ -34,6 +34,9 @@ struct Measured {
     /// What else it told.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     note: String,
+    /// The same with presences in Leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leases: Option<Box<Measured>>,
 }
 
 impl Measured {
@@ -102,6 +105,20 @@ pub fn keep(results: &[Played]) -> Result<(), Failure> {
             }),
             within: figures.and_then(|figures| figures.within),
             note: figures.map_or_else(String::new, |figures| figures.note.clone()),
+            leases: None,
+        };
+        let known = all.remove(&result.row.number);
+        let entry = match (result.store, known) {
+            (Store::Etcd, known) => Measured {
+                leases: known.and_then(|known| known.leases),
+                ..entry
+            },
+            (Store::Leases, Some(known)) => Measured {
+                leases: Some(Box::new(entry)),
+                ..known
+            },
+            // A row is made with etcd first.
+            (Store::Leases, None) => continue,
         };
         all.insert(result.row.number, entry);
     }
@@ -126,14 +143,15 @@ fn quantiles(away: &[f64]) -> Option<String> {
 
 /// Prints the table and the sum.
 pub fn print(results: &[Played]) {
-    println!("\n row   took  away p50 / p99 / max (n), s   result  fault");
+    println!("\n row   took  store   away p50 / p99 / max (n), s   result  fault");
     for result in results {
         let away = result.outcome.as_ref().ok();
         let away = away.and_then(|figures| quantiles(&figures.away));
         println!(
-            "{:4} {:5.1}s  {:30} {:7} {}",
+            "{:4} {:5.1}s  {:7} {:30} {:7} {}",
             result.row.number,
             result.took.as_secs_f64(),
+            result.store.to_string(),
             away.unwrap_or_else(|| "-".into()),
             if result.outcome.is_ok() {
                 "passed"

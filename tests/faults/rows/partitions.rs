@@ -208,12 +208,10 @@ async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
 }
 
 async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure> {
-    let network = Network::to(&stage.site.etcd.endpoints()[0]).await?;
-    let flags = ["--convergence-interval-seconds", "1"];
-    stage
-        .site
-        .start_controller_at(&network.url("http"), &flags)
-        .await?;
+    let reach = stage.before_store().await?;
+    let flags = [&["--convergence-interval-seconds", "1"], &reach.flags()[..]].concat();
+    let site = &mut stage.site;
+    site.start_controller_at(reach.endpoint(), &flags).await?;
     let setup = Setup {
         without_controller: true,
         cells: &crate::stage::THREE,
@@ -225,7 +223,7 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
     let before = stage.set(setup).await?;
     let versions_before = versions(stage).await?;
     stage.fault();
-    network.set(Way::Lost);
+    reach.network.set(Way::Lost);
     tokio::time::sleep(Duration::from_secs(6)).await;
     let reachable = stage.site.metric("diego_presence_store_reachable").await?;
     if reachable != 0.0 {
@@ -237,11 +235,11 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
         return Err("it acted without the store".into());
     }
     let since = stage.fault();
-    network.set(Way::Open);
+    reach.network.set(Way::Open);
     let away = stage.moved(&before, &["b"], since).await?;
     stage.tasks_failed(1, 2).await?;
     let longest = away.iter().copied().fold(0.0, f64::max);
-    stage.keep(network);
+    stage.keep(reach);
     Ok(Figures::note(format!(
         "once the store was heard again, all ran elsewhere {longest:.1} s later"
     )))
