@@ -8,6 +8,8 @@
 mod support;
 
 mod between;
+mod cable;
+mod cgroup;
 mod clock;
 mod fleet;
 mod instance;
