@@ -54,6 +54,10 @@ pub enum Tried {
     Elsewhere {
         /// Which.
         tests: &'static str,
+        /// The line of protection without which they were seen to fail.
+        without: &'static str,
+        /// How they failed.
+        said: &'static str,
     },
 }
 
