@@ -125,8 +125,7 @@ fn lrp_writes() -> Vec<(Value, Verb)> {
 async fn nothing_that_a_superseded_rep_says_is_taken() -> Result<(), Failure> {
     let site = Site::start().await?;
     let (lrps, tasks, _) = made(&site).await?;
-    let gone =
-        json!({ "state": "Unclaimed", "cellName": null, "cellEpoch": null, "instanceGuid": null });
+    let gone = json!({ "state": "Unclaimed", "cellName": null, "cellEpoch": null, "instanceGuid": null, "placementError": "no room" });
     let anew = [
         on("Unclaimed", "a", 9, "i"),
         on("Running", "c", 4, "i"),
@@ -134,11 +133,12 @@ async fn nothing_that_a_superseded_rep_says_is_taken() -> Result<(), Failure> {
     ];
     for (number, (read, verb)) in lrp_writes().into_iter().enumerate() {
         for (way, placed) in anew.iter().enumerate() {
-            let name = format!("web-{}", 1 + number * anew.len() + way);
+            let index = 1 + number * anew.len() + way;
+            let name = format!("web-{index}");
             let lrp: ActualLRP = serde_json::from_value(json!({
                 "apiVersion": "diego.cloudfoundry.org/v1alpha1", "kind": "ActualLRP",
                 "metadata": { "name": name },
-                "spec": { "desiredLRPName": "web", "index": 1 },
+                "spec": { "desiredLRPName": "web", "index": index },
             }))?;
             lrps.create(&PostParams::default(), &lrp).await?;
             said(&lrps, &name, read.clone()).await?;
