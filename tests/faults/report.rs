@@ -302,7 +302,8 @@ const COVERED: &str = "## Stores and executors
 
 All rows run with the executor `Process`. With presences in etcd no row needs the API server for a presence; with Leases
 whatever takes the API server away takes the presence store away, too, so that the rows that break etcd itself (15 to 22) and
-those in which the two are cut off one without the other (9 to 12, 14) are made with etcd alone. What a frozen or full API
+those in which the two are cut off one without the other (9 to 12, 14) are made with etcd alone. Rows 23, 24, 36 and 50 could
+be made with Leases, and are not. What a frozen or full API
 server does to presences in Leases is shown by tests/presence/kubernetes.rs.
 
 With the executor `Pods` the same controller and the same rules decide; kubelets, containers and nodes are real in these tests

@@ -20,8 +20,8 @@ mod store;
 
 use crate::row::{Row, Store};
 
-/// The rows that are made a second time with presences in Leases. The others break etcd itself, or what does not touch
-/// presences.
+/// The rows that are made a second time with presences in Leases. Of the others, docs/failures.md tells why
+/// not.
 const ON_LEASES: &[u32] = &[
     1, 2, 3, 4, 5, 6, 7, 13, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 38, 40, 41, 47, 49,
 ];
