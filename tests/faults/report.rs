@@ -312,11 +312,11 @@ With the executor `Pods` the same controller and the same rules decide; kubelets
 | test | what fails |
 | --- | --- |
 | tests/e2e/failures.rs: `work_outlives_nodes_and_control_planes` | a node and the leader die at once; a node is cut off and comes back; a node reboots within the TTL; the reps are replaced; the API server is away |
-| tests/e2e/fencing.rs: `a_strict_instance_is_dead_before_it_is_replaced` | a node is cut off while it runs Strict instances |
+| tests/e2e/fencing.rs: `a_strict_instance_is_dead_before_it_is_replaced` | a node that runs Strict instances can't renew its presence: cut off, or with rep and kubelet stopped |
 | tests/e2e/refusals.rs: `what_a_kubelet_takes_away_runs_elsewhere_and_has_not_crashed` | Pods are evicted, preempted and refused by their node |
 | tests/e2e/refusals/hung.rs: `a_hung_container_runtime_moves_nothing_and_gets_no_new_work` | a container runtime hangs |
 | tests/e2e/etcd.rs: `the_presence_outlives_a_member_and_its_node` | a member of the bundled etcd dies with its node |
-| tests/e2e/lifecycle.rs: `the_work_runs_on_through_all_that_is_done_to_the_installation` | upgrades, restarts and drains |
+| tests/e2e/lifecycle.rs: `the_work_runs_on_through_all_that_is_done_to_the_installation` | the installation is upgraded, rolled back, moved to another presence store, removed and installed again |
 ";
 
 const TABLE: &str = "## Promises
