@@ -1,12 +1,15 @@
 //! The fault matrix: every row breaks something on real processes, and an outside observer says what was not kept.
 //!
-//! `make faults` runs all rows; `FAULTS=15,16 cargo test --test faults` picks some; without it a short subset runs. The
+//! `make faults` runs all rows; `FAULTS=15,16 cargo test --test faults` picks some, `FAULTS=leases,1,4` with presences in
+//! Leases alone; without it a short subset runs. The
 //! table in `docs/failures.md` is generated from the rows and from what the last `make faults` measured.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod between;
+mod cable;
+mod cgroup;
 mod clock;
 mod fleet;
 mod instance;
@@ -22,7 +25,7 @@ mod stage;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use row::{Figures, Row, Run, Tried};
+use row::{Figures, Row, Run, Store, Tried};
 use stage::Stage;
 use support::Failure;
 
@@ -67,12 +70,12 @@ fn start(args: &[String]) -> Result<bool, Failure> {
         return Ok(true);
     }
     report::up_to_date(&rows)?;
-    let picked = pick(&rows, args)?;
+    let (picked, only) = pick(&rows, args)?;
     if picked.is_empty() {
         return Ok(true);
     }
     let runtime = tokio::runtime::Runtime::new()?;
-    let results = runtime.block_on(play(&picked))?;
+    let results = runtime.block_on(play(&picked, only))?;
     report::print(&results);
     // The short subset leaves the figures of the last `make faults` alone.
     if std::env::var_os("FAULTS").is_some() {
@@ -83,15 +86,21 @@ fn start(args: &[String]) -> Result<bool, Failure> {
 }
 
 /// Those of `FAULTS`, or the short subset; of these, those that the arguments name as cargo's tests are named.
-fn pick<'a>(rows: &'a [Row], args: &[String]) -> Result<Vec<&'a Row>, Failure> {
+fn pick<'a>(rows: &'a [Row], args: &[String]) -> Result<(Vec<&'a Row>, Option<Store>), Failure> {
     let wanted = std::env::var("FAULTS").unwrap_or_default();
-    let mut numbers = Vec::new();
+    let (mut numbers, mut only) = (Vec::new(), None);
     if !wanted.is_empty() && !wanted.eq_ignore_ascii_case("all") {
         for word in wanted.split(',') {
-            let number: u32 = word
-                .trim()
-                .parse()
-                .map_err(|_| format!("FAULTS={wanted}: write `all`, or numbers such as 15,16"))?;
+            let word = word.trim();
+            let stores = [Store::Etcd, Store::Leases].into_iter();
+            let mut named = stores.filter(|store| store.to_string().eq_ignore_ascii_case(word));
+            if let Some(store) = named.next() {
+                only = Some(store);
+                continue;
+            }
+            let number: u32 = word.parse().map_err(|_| {
+                format!("FAULTS={wanted}: write `all`, or numbers such as 15,16, and `etcd` or `leases` for that store alone")
+            })?;
             let here = |row: &&Row| row.number == number && matches!(row.tried, Tried::Here { .. });
             if !rows.iter().any(|row| here(&row)) {
                 return Err(format!(
@@ -114,27 +123,35 @@ fn pick<'a>(rows: &'a [Row], args: &[String]) -> Result<Vec<&'a Row>, Failure> {
         let named = |filter: &&String| row.fault.contains(filter.as_str());
         in_set && (filters.is_empty() || filters.iter().any(named))
     });
-    Ok(picked.collect())
+    Ok((picked.collect(), only))
 }
 
 /// What came of a row.
 pub struct Played<'a> {
     /// Which row.
     pub row: &'a Row,
+    /// Where the presences were.
+    pub store: Store,
     /// How long it took, what it sets up included.
     pub took: Duration,
     /// What it measured, or how it failed.
     pub outcome: Result<Figures, String>,
 }
 
-async fn play<'a>(rows: &[&'a Row]) -> Result<Vec<Played<'a>>, Failure> {
+async fn play<'a>(rows: &[&'a Row], only: Option<Store>) -> Result<Vec<Played<'a>>, Failure> {
     let mut stage = Stage::open().await?;
     let mut results = Vec::new();
-    for row in rows {
+    let plays = rows.iter().flat_map(|row| {
+        let stores = rows::stores(row).iter();
+        let stores = stores.filter(move |store| only.is_none_or(|only| only == **store));
+        stores.map(move |store| (*row, *store))
+    });
+    for (row, store) in plays {
         let Tried::Here { run, .. } = &row.tried else {
             continue;
         };
-        println!("row {:2}: {} ...", row.number, row.fault);
+        println!("row {:2}: {} ({store}) ...", row.number, row.fault);
+        stage.store = store;
         let began = Instant::now();
         let outcome = match tokio::time::timeout(PATIENCE, one(&mut stage, *run)).await {
             Ok(outcome) => outcome.map_err(|failure| failure.to_string()),
@@ -153,7 +170,12 @@ async fn play<'a>(rows: &[&'a Row]) -> Result<Vec<Played<'a>>, Failure> {
                 stage = Stage::open().await?;
             }
         }
-        results.push(Played { row, took, outcome });
+        results.push(Played {
+            row,
+            store,
+            took,
+            outcome,
+        });
     }
     Ok(results)
 }

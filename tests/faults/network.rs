@@ -1,6 +1,6 @@
 //! A network between a program and a server, each direction of which can hold back or lose what is sent.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,8 +35,13 @@ pub struct Network {
 impl Network {
     /// To an endpoint such as `http://127.0.0.1:2379`.
     pub async fn to(endpoint: &str) -> Result<Network, Failure> {
+        Network::to_from(endpoint, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same, found at this address.
+    pub async fn to_from(endpoint: &str, at: Ipv4Addr) -> Result<Network, Failure> {
         let (_, server) = endpoint.split_once("://").ok_or("an endpoint is a URL")?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((at, 0)).await?;
         let address = listener.local_addr()?;
         let (there, back) = (watch::Sender::new(Way::Open), watch::Sender::new(Way::Open));
         let ways = [there.subscribe(), back.subscribe()];
@@ -78,7 +83,10 @@ impl Network {
         if !text.contains(server) {
             return Err(format!("{server} is not in {}", of.display()).into());
         }
-        std::fs::write(&to, text.replace(server, &self.url("https")))?;
+        let host = server.rsplit(['/', ':']).nth(1).unwrap_or_default();
+        // Its certificate does not name where it is found here.
+        let here = format!("{}\n    tls-server-name: {host}", self.url("https"));
+        std::fs::write(&to, text.replace(server, &here))?;
         Ok(to)
     }
 }

@@ -4,6 +4,7 @@ pub mod examples;
 pub mod facts;
 pub mod judge;
 mod known;
+mod leases;
 mod processes;
 mod watches;
 
@@ -42,6 +43,14 @@ impl Log {
     }
 }
 
+/// Where it looks for presences.
+pub enum Presences {
+    /// In the members of an etcd.
+    Etcd(Vec<String>),
+    /// In the API server.
+    Leases,
+}
+
 /// Watches until it is dropped.
 pub struct Observer {
     /// What was seen.
@@ -53,7 +62,7 @@ pub struct Observer {
 
 impl Observer {
     /// Begins to watch; the instances write into a file of that name.
-    pub fn start(client: Client, etcd: Vec<String>, path: &Path) -> Result<Observer, Failure> {
+    pub fn start(client: Client, presences: Presences, path: &Path) -> Result<Observer, Failure> {
         std::fs::write(path, "")?;
         let log = Log::default();
         let mut watches = JoinSet::new();
@@ -67,12 +76,21 @@ impl Observer {
             log.clone(),
             |task| Fact::Task(task.into()),
         ));
-        watches.spawn(watches::records::<Cell>(client, log.clone(), |cell| {
-            Fact::Cell(cell.into())
-        }));
-        // One member may be the one that breaks: whichever tells first is believed.
-        for endpoint in etcd {
-            watches.spawn(watches::presences(endpoint, log.clone()));
+        watches.spawn(watches::records::<Cell>(
+            client.clone(),
+            log.clone(),
+            |cell| Fact::Cell(cell.into()),
+        ));
+        match presences {
+            // One member may be the one that breaks: whichever tells first is believed.
+            Presences::Etcd(endpoints) => {
+                for endpoint in endpoints {
+                    watches.spawn(watches::presences(endpoint, log.clone()));
+                }
+            }
+            Presences::Leases => {
+                watches.spawn(leases::presences(client, log.clone()));
+            }
         }
         Ok(Observer {
             _processes: processes::Processes::follow(path, log.clone()),

@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use diego_operator::presence::etcd::key;
+use diego_operator::presence::kubernetes::lease_name;
 use etcd_client::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
 
+use crate::row::Store;
 use crate::stage::Stage;
 use crate::support::Failure;
 
@@ -17,11 +21,26 @@ const NEAR: f64 = 0.9;
 /// Waits until shortly before the rep of this Cell renews, by the pace of its last two renewals: what is cut or frozen
 /// then has as little time left as it ever has.
 pub async fn just_before(stage: &Stage, cell: &str) -> Result<(), Failure> {
+    let first = next(stage, cell).await?;
+    let second = next(stage, cell).await?;
+    let near = second + (second - first).mul_f64(NEAR);
+    tokio::time::sleep_until(near.into()).await;
+    Ok(())
+}
+
+/// Waits for a renewal.
+async fn next(stage: &Stage, cell: &str) -> Result<Instant, Failure> {
+    match stage.store {
+        Store::Etcd => next_in_etcd(stage, cell).await,
+        Store::Leases => next_in_lease(stage, cell).await,
+    }
+}
+
+async fn next_in_etcd(stage: &Stage, cell: &str) -> Result<Instant, Failure> {
     let mut client = Client::connect(stage.site.etcd.endpoints(), None).await?;
     let held = client.get(key(cell), None).await?;
     let held = held.kvs().first().ok_or("the Cell holds no presence")?;
     let lease = held.lease();
-    let mut renewed: Option<Instant> = None;
     // No TTL: what is left of it.
     let mut left = i64::MAX;
     loop {
@@ -30,15 +49,21 @@ pub async fn just_before(stage: &Stage, cell: &str) -> Result<(), Failure> {
             return Err("the lease is gone before anything was done".into());
         }
         if now > left {
-            let at = Instant::now();
-            if let Some(before) = renewed.replace(at) {
-                tokio::time::sleep_until((at + (at - before).mul_f64(NEAR)).into()).await;
-                return Ok(());
-            }
+            return Ok(Instant::now());
         }
         left = now;
         tokio::time::sleep(LOOK).await;
     }
+}
+
+async fn next_in_lease(stage: &Stage, cell: &str) -> Result<Instant, Failure> {
+    let leases = Api::<Lease>::default_namespaced(stage.site.client.clone());
+    let name = lease_name(cell);
+    let first = leases.get(&name).await?.metadata.resource_version;
+    while leases.get(&name).await?.metadata.resource_version == first {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(Instant::now())
 }
 
 /// Makes the member of the store lead at which the rep of this Cell renews. Returns which one that is.

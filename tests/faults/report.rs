@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Played;
 use crate::observer::facts::Within;
-use crate::row::{Protection, Row, Tried};
+use crate::row::{Protection, Row, Store, Tried};
+use crate::rows::stores;
 use crate::support::Failure;
 
 /// How many rows the matrix has.
@@ -34,6 +35,9 @@ struct Measured {
     /// What else it told.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     note: String,
+    /// The same with presences in Leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leases: Option<Box<Measured>>,
 }
 
 impl Measured {
@@ -102,6 +106,20 @@ pub fn keep(results: &[Played]) -> Result<(), Failure> {
             }),
             within: figures.and_then(|figures| figures.within),
             note: figures.map_or_else(String::new, |figures| figures.note.clone()),
+            leases: None,
+        };
+        let known = all.remove(&result.row.number);
+        let entry = match (result.store, known) {
+            (Store::Etcd, known) => Measured {
+                leases: known.and_then(|known| known.leases),
+                ..entry
+            },
+            (Store::Leases, Some(known)) => Measured {
+                leases: Some(Box::new(entry)),
+                ..known
+            },
+            // A row is made with etcd first.
+            (Store::Leases, None) => continue,
         };
         all.insert(result.row.number, entry);
     }
@@ -126,14 +144,15 @@ fn quantiles(away: &[f64]) -> Option<String> {
 
 /// Prints the table and the sum.
 pub fn print(results: &[Played]) {
-    println!("\n row   took  away p50 / p99 / max (n), s   result  fault");
+    println!("\n row   took  store   away p50 / p99 / max (n), s   result  fault");
     for result in results {
         let away = result.outcome.as_ref().ok();
         let away = away.and_then(|figures| quantiles(&figures.away));
         println!(
-            "{:4} {:5.1}s  {:30} {:7} {}",
+            "{:4} {:5.1}s  {:7} {:30} {:7} {}",
             result.row.number,
             result.took.as_secs_f64(),
+            result.store.to_string(),
             away.unwrap_or_else(|| "-".into()),
             if result.outcome.is_ok() {
                 "passed"
@@ -161,7 +180,7 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
     let mut table = String::new();
     let (mut lines, mut others) = (String::new(), String::new());
     let (mut seen, mut foreign) = (0, 0);
-    let (mut timed, mut kept) = (0, 0);
+    let (mut timed, mut kept, mut twice) = (0, 0, 0);
     for row in rows {
         let Row {
             number,
@@ -169,7 +188,8 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
             promise,
             tried,
         } = row;
-        let (how, last) = match tried {
+        let on_leases = stores(row).contains(&Store::Leases);
+        let (how, etcd, leases) = match tried {
             Tried::Here {
                 injected,
                 protection,
@@ -187,29 +207,47 @@ fn page(rows: &[Row]) -> Result<String, Failure> {
                 };
                 lines.push_str(&format!("| {number} | {text} |\n"));
                 let measured = measured.get(number);
-                if let Some((most, within)) = measured.and_then(Measured::timed) {
-                    timed += 1;
-                    kept += u32::from(most <= within.promised.as_secs_f64());
+                let leases = measured.and_then(|one| one.leases.as_deref());
+                for one in [measured, leases.filter(|_| on_leases)] {
+                    if let Some((most, within)) = one.and_then(Measured::timed) {
+                        timed += 1;
+                        kept += u32::from(most <= within.promised.as_secs_f64());
+                    }
                 }
-                (*injected, last(measured))
+                let leases = if on_leases {
+                    twice += 1;
+                    last(leases)
+                } else {
+                    "-".into()
+                };
+                (*injected, last(measured), leases)
             }
-            Tried::Elsewhere { tests } => {
-                others.push_str(&format!("| {number} | by other tests: {tests} |\n"));
-                ("by other tests, below", "-".into())
+            Tried::Elsewhere {
+                tests,
+                without,
+                said,
+            } => {
+                others.push_str(&format!(
+                    "| {number} | {tests} | {without}. Seen to fail without it: {said}. |\n"
+                ));
+                ("by other tests, below", "-".into(), "-".into())
             }
         };
         table.push_str(&format!(
-            "| {number} | {fault} | {promise} | {how} | {last} |\n"
+            "| {number} | {fault} | {promise} | {how} | {etcd} | {leases} |\n"
         ));
     }
     let here = seen + foreign;
     Ok(format!(
         "{HEAD}
-{here} of {ROWS} rows are made by `make faults`, the others by other tests. {seen} of them were seen to fail without their
+{here} of {ROWS} rows are made by `make faults`, {twice} of them twice: with presences in etcd, and in Leases of the API server
+(`--presence kubernetes`). The others are made by other tests. {seen} rows of `make faults` were seen to fail without their
 protection; {foreign} rest on what etcd or Linux do by themselves.
 
+{COVERED}
 {TABLE}{table}
-The greatest time was within the promised figure alone, without the allowance, in {kept} of the {timed} rows that have one.
+The greatest time was within the promised figure alone, without the allowance, in {kept} of the {timed} measurements that have
+one.
 
 {PROTECTION}{lines}
 {OTHERS}{others}"
@@ -260,6 +298,27 @@ to an ActualLRP, Task or Cell, and every presence that comes or goes. After each
 Before any row runs, the observer is shown logs that break each of them, and must complain.
 ";
 
+const COVERED: &str = "## Stores and executors
+
+All rows run with the executor `Process`. With presences in etcd no row needs the API server for a presence; with Leases
+whatever takes the API server away takes the presence store away, too, so that the rows that break etcd itself (15 to 22) and
+those in which the two are cut off one without the other (9 to 12, 14) are made with etcd alone. Rows 23, 24, 36 and 50 could
+be made with Leases, and are not. What a frozen or full API
+server does to presences in Leases is shown by tests/presence/kubernetes.rs.
+
+With the executor `Pods` the same controller and the same rules decide; kubelets, containers and nodes are real in these tests
+(`make e2e`):
+
+| test | what fails |
+| --- | --- |
+| tests/e2e/failures.rs: `work_outlives_nodes_and_control_planes` | a node and the leader die at once; a node is cut off and comes back; a node reboots within the TTL; the reps are replaced; the API server is away |
+| tests/e2e/fencing.rs: `a_strict_instance_is_dead_before_it_is_replaced` | a node that runs Strict instances can't renew its presence: cut off, or with rep and kubelet stopped |
+| tests/e2e/refusals.rs: `what_a_kubelet_takes_away_runs_elsewhere_and_has_not_crashed` | Pods are evicted, preempted and refused by their node |
+| tests/e2e/refusals/hung.rs: `a_hung_container_runtime_moves_nothing_and_gets_no_new_work` | a container runtime hangs |
+| tests/e2e/etcd.rs: `the_presence_outlives_a_member_and_its_node` | a member of the bundled etcd dies with its node |
+| tests/e2e/lifecycle.rs: `the_work_runs_on_through_all_that_is_done_to_the_installation` | the installation is upgraded, rolled back, moved to another presence store, removed and installed again |
+";
+
 const TABLE: &str = "## Promises
 
 Measured is the time from the fault to the start of each replacement's process: p50 / p99 / greatest, in seconds, and of how
@@ -267,8 +326,10 @@ many instances; then, as `within`, the promised figure + the allowance that L2 a
 figure ends with the controller's decision: the start of the process comes after it, and all programs of the cluster and the
 test share the machine. The presence TTL is 5 s unless the row says otherwise; the machine has two cores, and etcd does not sync its disk.
 
-| # | fault | promise | how it is made | last measured |
-| --- | --- | --- | --- | --- |
+In the rows that name a proxy before etcd, that proxy is before the API server where presences are in Leases.
+
+| # | fault | promise | how it is made | last measured, presences in etcd | last measured, presences in Leases |
+| --- | --- | --- | --- | --- | --- |
 ";
 
 const PROTECTION: &str = "## What protects, row by row
@@ -281,6 +342,6 @@ const PROTECTION: &str = "## What protects, row by row
 
 const OTHERS: &str = "## Rows that other tests make, not `make faults`
 
-| # | |
-| --- | --- |
+| # | tests | protection |
+| --- | --- | --- |
 ";

@@ -18,6 +18,25 @@ pub struct Row {
     pub tried: Tried,
 }
 
+/// Where the Cells' presences are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Store {
+    /// In etcd.
+    #[default]
+    Etcd,
+    /// In Leases of the API server: `--presence kubernetes`.
+    Leases,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Store::Etcd => "etcd",
+            Store::Leases => "Leases",
+        })
+    }
+}
+
 /// How a row is tried.
 pub enum Tried {
     /// Here, on real processes.
@@ -35,6 +54,10 @@ pub enum Tried {
     Elsewhere {
         /// Which.
         tests: &'static str,
+        /// The line of protection without which they were seen to fail.
+        without: &'static str,
+        /// How they failed.
+        said: &'static str,
     },
 }
 

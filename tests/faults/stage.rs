@@ -1,6 +1,7 @@
 //! Where the rows play: one API server for all, and for each row a presence store, controllers, Cells and an observer of
 //! its own.
 
+mod reach;
 mod rest;
 
 use std::any::Any;
@@ -14,8 +15,9 @@ use kube::{Resource, ResourceExt};
 use local_cluster::{Etcd, EtcdOptions, Options};
 use serde_json::json;
 
-use crate::observer::Observer;
 use crate::observer::facts::{Fact, Nanos, SECOND, Within, now};
+use crate::observer::{Observer, Presences};
+use crate::row::Store;
 use crate::support::{Failure, eventually, objects, site::START, site::Site};
 
 /// The process that nearly every row runs.
@@ -65,6 +67,8 @@ pub struct Stage {
     observer: Option<Observer>,
     /// The installation.
     pub site: Site,
+    /// Where the presences are from the next round on.
+    pub store: Store,
     round: u32,
     /// Of the first recovery of the row that was timed.
     timed: Option<Within>,
@@ -81,6 +85,7 @@ impl Stage {
             kept: Vec::new(),
             observer: None,
             site: Site::start_with(Options::default()).await?,
+            store: Store::Etcd,
             round: 0,
             timed: None,
             wanted: BTreeMap::new(),
@@ -96,6 +101,15 @@ impl Stage {
 
     /// The same with so many members of the presence store.
     pub async fn fresh_with(&mut self, members: usize) -> Result<(), Failure> {
+        let options = EtcdOptions {
+            members,
+            ..EtcdOptions::default()
+        };
+        self.fresh_on(options).await
+    }
+
+    /// The same with such a presence store.
+    pub async fn fresh_on(&mut self, options: EtcdOptions) -> Result<(), Failure> {
         self.observer = None;
         self.kept.clear();
         self.site.through.clear();
@@ -113,14 +127,21 @@ impl Stage {
         self.strict.clear();
         self.waiting.clear();
         self.round += 1;
-        self.site.etcd = Etcd::start(EtcdOptions {
-            members,
-            ..EtcdOptions::default()
-        })
-        .await?;
+        self.site.flags.clear();
+        let presences = match self.store {
+            Store::Etcd => {
+                self.site.etcd = Etcd::start(options).await?;
+                Presences::Etcd(self.site.etcd.endpoints())
+            }
+            // The etcd of the round before is nobody's.
+            Store::Leases => {
+                let flags = ["--presence", "kubernetes", "--namespace", "default"];
+                self.site.flags = flags.map(str::to_owned).to_vec();
+                Presences::Leases
+            }
+        };
         let path = self.site.dir().join(format!("runs-{}.txt", self.round));
-        let endpoints = self.site.etcd.endpoints();
-        self.observer = Some(Observer::start(self.site.client.clone(), endpoints, &path)?);
+        self.observer = Some(Observer::start(self.site.client.clone(), presences, &path)?);
         Ok(())
     }
 

@@ -71,6 +71,8 @@ pub struct Site {
     pub client: Client,
     /// What the programs are started through from now on, if anything: a program and its arguments, such as `env A=b`.
     pub through: Vec<String>,
+    /// Flags of every program that is started from now on, beside its own.
+    pub flags: Vec<String>,
     dir: tempfile::TempDir,
 }
 
@@ -96,6 +98,7 @@ impl Site {
             cluster,
             client,
             through: Vec::new(),
+            flags: Vec::new(),
             dir: tempfile::Builder::new().prefix("diego-site-").tempdir()?,
         };
         site.install_crds().await?;
@@ -153,6 +156,7 @@ impl Site {
         )];
         let log = self.dir.path().join(format!("{name}.log"));
         let program = Self::program()?;
+        let args = &[args, &self.flags].concat();
         let Some((first, rest)) = self.through.split_first() else {
             return Ok(ServerProcess::start(name, &program, args, &envs, &log)?);
         };

@@ -1,5 +1,7 @@
 //! Whoever speaks for an earlier registration of a Cell is refused by the API server, whatever it read before.
 
+mod superseded;
+
 use diego_operator::api::{ActualLRP, Cell, Task};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};

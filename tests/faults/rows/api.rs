@@ -11,7 +11,7 @@ use super::answers;
 use super::looks::none_ended;
 use crate::between::{Act, Between};
 use crate::observer::facts::Within;
-use crate::row::{Figures, Protection, Row, Tried};
+use crate::row::{Figures, Protection, Row, Store, Tried};
 use crate::stage::{RECOVERY, Setup, Stage, THREE};
 use crate::support::{Failure, eventually, site::START};
 
@@ -221,7 +221,11 @@ async fn lost_event(stage: &mut Stage) -> Result<Figures, Failure> {
     let since = stage.fault();
     let lost = stage.cell("b");
     stage.site.kill_cell(&lost).await;
-    let within = RECOVERY.later(3);
+    let within = RECOVERY.later(match stage.store {
+        Store::Etcd => 3,
+        // The pass that reads the last renewal, and the one that finds it overdue.
+        Store::Leases => 6,
+    });
     let away = stage.recovered(&before, &["b"], since, within).await?;
     stage.tasks_failed(1, 2).await?;
     stage.site.cell_state(&lost, CellState::Missing).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::looks::{no_loss, versions, versions_of};
 use super::rack;
-use crate::network::{Network, Way};
+use crate::network::Way;
 use crate::observer::facts::now;
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{ONCE, RECOVERY, Setup, Stage, THREE, WEB};
@@ -115,13 +115,15 @@ async fn a_third(stage: &mut Stage) -> Result<Figures, Failure> {
 const FOUR: [(&str, &str); 4] = [("a", "z1"), ("b", "z1"), ("c", "z2"), ("d", "z2")];
 
 async fn all(stage: &mut Stage) -> Result<Figures, Failure> {
-    let switch = Network::to(&stage.site.etcd.endpoints()[0]).await?;
+    let reach = stage.before_store().await?;
+    let switch = &reach.network;
     let setup = Setup {
+        rep: &reach.flags(),
         cells: &FOUR,
         instances: 12,
         tasks: 4,
         once: 4,
-        store: Some(&switch.url("http")),
+        store: Some(reach.endpoint()),
         ..Setup::default()
     };
     let before = stage.set(setup).await?;
@@ -166,7 +168,7 @@ async fn all(stage: &mut Stage) -> Result<Figures, Failure> {
     }
     let away = stage.moved(&before, &["a", "c"], since).await?;
     stage.tasks_failed(2, 2).await?;
-    stage.keep(switch);
+    stage.keep(reach);
     Ok(Figures::away(away).and(format!(
         "the guard let go {took:.1} s after the network was mended"
     )))
@@ -203,12 +205,13 @@ async fn reason_is(stage: &Stage, cell: &str, reason: &str) -> Result<(), Failur
 }
 
 async fn flapping(stage: &mut Stage) -> Result<Figures, Failure> {
-    let network = Network::to(&stage.site.etcd.endpoints()[0]).await?;
+    let reach = stage.before_store().await?;
+    let network = &reach.network;
     stage.site.start_controller(&[]).await?;
     let cell = stage.cell("a");
     stage
         .site
-        .spawn_rep_at(&network.url("http"), &cell, "z1", &[])
+        .spawn_rep_at(reach.endpoint(), &cell, "z1", &reach.flags())
         .await?;
     stage.site.cell_state(&cell, CellState::Present).await?;
     let setup = Setup {
@@ -253,7 +256,7 @@ async fn flapping(stage: &mut Stage) -> Result<Figures, Failure> {
         }
         stage.unmoved(&after).await?;
     }
-    stage.keep(network);
+    stage.keep(reach);
     Ok(Figures::default())
 }
 

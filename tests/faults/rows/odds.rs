@@ -6,7 +6,6 @@ use diego_operator::api::{ActualLRPState, DesiredLRP};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use local_cluster::ServerProcess;
 use serde_json::json;
 
 use super::looks::none_ended;
@@ -17,20 +16,6 @@ use crate::support::{Failure, eventually, objects, site::START};
 
 pub fn rows() -> Vec<Row> {
     vec![
-        Row {
-            number: 7,
-            fault: "somebody takes all CPU time",
-            promise: "no presence is lost, nothing is moved",
-            tried: Tried::Here {
-                injected: "four busy loops per core for 15 s (the long one: `make bench-false-alarms`)",
-                protection: Protection::NotOurs {
-                    by: "Linux gives a thread that wakes up its share of the CPU time soon",
-                    said: "It passes with one renewal per 0.98 TTL as well, also when each loop has three times anybody else's share; `make bench-false-alarms` is the longer test",
-                },
-                short: false,
-                run: |stage| Box::pin(busy(stage)),
-            },
-        },
         Row {
             number: 40,
             fault: "a Cell object is deleted while its rep is gone and no controller runs",
@@ -88,31 +73,6 @@ pub fn rows() -> Vec<Row> {
             },
         },
     ]
-}
-
-async fn busy(stage: &mut Stage) -> Result<Figures, Failure> {
-    let setup = Setup {
-        cells: &THREE,
-        instances: 9,
-        tasks: 3,
-        ..Setup::default()
-    };
-    let before = stage.set(setup).await?;
-    let cores = std::thread::available_parallelism()?.get();
-    stage.fault();
-    let dir = stage.site.dir();
-    let loops: Vec<ServerProcess> = (0..4 * cores)
-        .map(|n| {
-            let args = ["-c".to_owned(), "while :; do :; done".to_owned()];
-            let log = dir.join("busy.log");
-            ServerProcess::start(&format!("busy-{n}"), "/bin/sh".as_ref(), &args, &[], &log)
-        })
-        .collect::<Result<_, _>>()?;
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    drop(loops);
-    none_ended(stage).await?;
-    stage.unmoved(&before).await?;
-    Ok(Figures::default())
 }
 
 async fn deleted_cell(stage: &mut Stage) -> Result<Figures, Failure> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use diego_operator::api::{ActualLRPState, CellState};
 
+use super::dropped::one_way;
 use super::looks::{none_ended, versions};
+use crate::cable::Lost;
 use crate::network::{Network, Way};
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{ONCE, RECOVERY, Setup, Stage};
@@ -43,9 +45,9 @@ pub fn rows() -> Vec<Row> {
         Row {
             number: 11,
             fault: "a rep hears nothing from the presence store, which hears it",
-            promise: "the presence lasts for as long as the store hears it, and nothing is moved; but the rep can't know that, and stops what must not run twice",
+            promise: "the presence lasts for as long as the store hears it, and nothing is moved; but the rep can't know that, and stops what must not run twice. Where no new connection comes about, the store soon hears nothing: as when it is cut off in both directions",
             tried: Tried::Here {
-                injected: "a proxy before etcd that loses the answers, and 12 s later the requests as well",
+                injected: "a proxy before etcd that loses the answers, and 12 s later the requests as well; then the rep in a network namespace of its own, in which etcd's packets to it are dropped",
                 protection: Protection::Seen {
                     without: "an unanswered renewal is none, and no end either (taken out one by one: it counts as answered; it is taken for a lost lease)",
                     said: "a Strict instance ran beside its replacement; a presence ended that the store could have kept",
@@ -59,7 +61,7 @@ pub fn rows() -> Vec<Row> {
             fault: "a rep hears the presence store, which hears nothing from it",
             promise: "as when it is cut off in both directions",
             tried: Tried::Here {
-                injected: "a proxy before etcd that loses the requests",
+                injected: "a proxy before etcd that loses the requests; then the rep in a network namespace of its own, in which its packets to etcd are dropped",
                 protection: Protection::Seen {
                     without: "a rep stops what is recorded elsewhere",
                     said: "the rep had not stopped what runs elsewhere within 60 s",
@@ -122,7 +124,10 @@ async fn rep_without_store(stage: &mut Stage) -> Result<Figures, Failure> {
 }
 
 async fn rep_unheard(stage: &mut Stage) -> Result<Figures, Failure> {
-    cut_off(stage, Way::Lost, Way::Open).await
+    let figures = cut_off(stage, Way::Lost, Way::Open).await?;
+    stage.conclude().await?;
+    let note = one_way(stage, Lost::Requests).await?;
+    Ok(figures.and(note))
 }
 
 async fn cut_off(stage: &mut Stage, there: Way, back: Way) -> Result<Figures, Failure> {
@@ -166,7 +171,11 @@ async fn rep_unanswered(stage: &mut Stage) -> Result<Figures, Failure> {
     stage.site.cell_state(&cell, CellState::Present).await?;
     stage.moved(&before, &["a"], since).await?;
     stage.keep(network);
-    Ok(Figures::away(away).and("the presence lasted for as long as the store heard it"))
+    stage.conclude().await?;
+    let note = one_way(stage, Lost::Answers).await?;
+    Ok(Figures::away(away).and(format!(
+        "the presence lasted for as long as the store heard it; {note}"
+    )))
 }
 
 async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
@@ -208,12 +217,10 @@ async fn rep_without_api(stage: &mut Stage) -> Result<Figures, Failure> {
 }
 
 async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure> {
-    let network = Network::to(&stage.site.etcd.endpoints()[0]).await?;
-    let flags = ["--convergence-interval-seconds", "1"];
-    stage
-        .site
-        .start_controller_at(&network.url("http"), &flags)
-        .await?;
+    let reach = stage.before_store().await?;
+    let flags = [&["--convergence-interval-seconds", "1"], &reach.flags()[..]].concat();
+    let site = &mut stage.site;
+    site.start_controller_at(reach.endpoint(), &flags).await?;
     let setup = Setup {
         without_controller: true,
         cells: &crate::stage::THREE,
@@ -225,7 +232,7 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
     let before = stage.set(setup).await?;
     let versions_before = versions(stage).await?;
     stage.fault();
-    network.set(Way::Lost);
+    reach.network.set(Way::Lost);
     tokio::time::sleep(Duration::from_secs(6)).await;
     let reachable = stage.site.metric("diego_presence_store_reachable").await?;
     if reachable != 0.0 {
@@ -237,11 +244,11 @@ async fn controller_without_store(stage: &mut Stage) -> Result<Figures, Failure>
         return Err("it acted without the store".into());
     }
     let since = stage.fault();
-    network.set(Way::Open);
+    reach.network.set(Way::Open);
     let away = stage.moved(&before, &["b"], since).await?;
     stage.tasks_failed(1, 2).await?;
     let longest = away.iter().copied().fold(0.0, f64::max);
-    stage.keep(network);
+    stage.keep(reach);
     Ok(Figures::note(format!(
         "once the store was heard again, all ran elsewhere {longest:.1} s later"
     )))
