@@ -6,8 +6,12 @@
 //! ```
 
 mod executor;
+mod few;
+pub mod figure;
+mod figures;
 mod fleet;
 mod idle;
+mod leader;
 mod loader;
 mod loss;
 pub mod machine;
@@ -15,12 +19,14 @@ mod meter;
 mod numbers;
 pub mod plan;
 mod plot;
+mod presence;
 mod raw;
-mod report;
+pub mod report;
 mod run;
 mod sights;
 mod text;
 mod traffic;
+mod wrong;
 
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +48,7 @@ pub async fn measure(
             break;
         }
         let (results, failed) = run::run(plan, cut).await;
+        report.figures.extend(figures::of(&results));
         report.runs.push(results);
         if failed.is_some() {
             return Ok((report, failed));

@@ -2,10 +2,17 @@
 
 use std::fmt::{self, Write as _};
 
+use super::few::Few;
+use super::figure;
+use super::figures::Least;
+use super::leader::Leaders;
 use super::meter::Usage;
 use super::numbers::Percentiles;
-use super::plan::Store;
-use super::report::{Loss, Report, Results};
+use super::plan::{Kind, Store};
+use super::presence::Presences;
+use super::report::{Loss, Renewals, Report, Results};
+use super::traffic::Traffic;
+use super::wrong::Wrong;
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -21,35 +28,39 @@ impl Report {
     fn write_to(&self, out: &mut String) -> fmt::Result {
         let machine = &self.machine;
         writeln!(out, "$ {}", self.command)?;
-        writeln!(
-            out,
-            "{}, {} cores, {:.0} GiB, Linux {}; load before: {}",
-            machine.processor,
-            machine.cores,
-            machine.memory as f64 / MIB / 1024.0,
-            machine.kernel,
-            machine.load
-        )?;
+        writeln!(out, "{}; load before: {}", machine.line(), machine.load)?;
         for run in &self.runs {
             write_run(out, run)?;
         }
-        let growth = self.growth();
-        if !growth.is_empty() {
-            writeln!(out, "\ngrowth with the number of instances, as size^x:")?;
-            for (what, exponent) in growth {
-                writeln!(out, "  {what}: x = {exponent:.2}")?;
-            }
+        if !self.figures.is_empty() {
+            writeln!(
+                out,
+                "\nall figures, by size:\n\n{}",
+                figure::table(&self.figures)
+            )?;
         }
         Ok(())
     }
 
     /// The key ratios, in one line.
     pub fn last_line(&self) -> String {
-        let Some(run) = self.runs.last() else {
+        let loaded = |run: &&Results| run.plan.kind == Kind::Loaded;
+        let found = self.runs.iter().rev().find(loaded).or(self.runs.last());
+        let Some(run) = found else {
             return "nothing was measured".into();
         };
         let raw = run.raw_rate();
         let mut parts = vec![format!("{} Cells x {}", run.plan.cells, run.plan.per_cell)];
+        for run in &self.runs {
+            if let Some(presences) = &run.presences {
+                let (cells, wrong) = (run.plan.cells, presences.false_expiries);
+                parts.push(format!("{cells} presences: {wrong:.0} false expiries"));
+            }
+            if let Some(running) = run.few.as_ref().and_then(|few| few.running) {
+                let (ttl, half) = (run.plan.ttl, running.p50);
+                parts.push(format!("TTL {ttl} s: kill -> all Running p50 {half:.2} s"));
+            }
+        }
         for loss in &run.losses {
             let ratio = loss.per_second / raw;
             parts.push(format!("placed/raw {ratio:.2} ({})", loss.what));
@@ -60,7 +71,7 @@ impl Report {
                 loss.stage("kill -> all placed"),
             )
         {
-            let over = placed.p99 - f64::from(run.plan.ttl);
+            let over = placed.p99 - run.plan.ttl;
             parts.push(format!("expiry -> first write p99 {:.3} s", first.p99));
             parts.push(format!("kill -> all placed p99 TTL{over:+.2} s"));
         }
@@ -124,29 +135,25 @@ fn write_run(out: &mut String, run: &Results) -> fmt::Result {
             idle.cpu()
         )?;
         write_usage(out, &idle.usage, "CPU s per pass")?;
-        write_counts(
-            out,
-            "requests at the API server per pass",
-            &idle.traffic.requests,
-        )?;
+        write_traffic(out, "per pass", &idle.traffic)?;
+    }
+    if let Some(wrong) = &run.wrong {
+        write_wrong(out, wrong)?;
     }
     for loss in &run.losses {
         write_loss(out, run, loss)?;
     }
+    if let Some(leaders) = &run.leaders {
+        write_leaders(out, leaders)?;
+    }
+    if let Some(presences) = &run.presences {
+        write_presences(out, presences)?;
+    }
+    if let Some(few) = &run.few {
+        write_few(out, few)?;
+    }
     if let Some(renewals) = &run.renewals {
-        write!(
-            out,
-            "\nrenewals: {} failed, presences lost though nothing died: {}; answered in seconds: ",
-            renewals.failed, renewals.lost
-        )?;
-        match renewals.answered {
-            Some(all) => writeln!(
-                out,
-                "{} in p50 {:.4}, p99 {:.4}, max {:.4}",
-                all.count, all.p50, all.p99, all.max
-            )?,
-            None => writeln!(out, "none")?,
-        }
+        write_renewals(out, renewals)?;
     }
     if !run.usage.is_empty() {
         writeln!(out, "\nover the whole run:")?;
@@ -190,23 +197,22 @@ fn write_loss(out: &mut String, run: &Results, loss: &Loss) -> fmt::Result {
         count * 100.0,
         last * 100.0
     )?;
-    let least = loss.instances as f64 / loss.cells.max(1) as f64;
+    let least = Least::of(loss);
     writeln!(
         out,
-        "per lost Cell: {:.0} watch events with {:.0} KiB; the controller made {:.0} writes and {:.0} reads (least: {:.0} writes, one for each instance and the verdict); all processes until nothing is left to write:",
+        "per lost Cell: {:.0} watch events with {:.0} KiB (least: {:.0}); {:.0} writes of our kinds (least: {:.0}); the controller made {:.0} writes (least: {:.0}, one for each instance and the verdict) and {:.0} reads; all processes until nothing is left to write:",
         loss.traffic.watch_events,
         loss.traffic.watch_bytes / 1024.0,
+        least.events,
+        loss.traffic.writes(),
+        least.writes,
         loss.traffic
             .by_controller(&["PATCH", "PUT", "POST", "DELETE"]),
+        least.by_controller,
         loss.traffic.by_controller(&["GET"]),
-        least + 1.0
     )?;
     write_usage(out, &loss.usage, "CPU s per Cell")?;
-    write_counts(
-        out,
-        "requests at the API server per lost Cell",
-        &loss.traffic.requests,
-    )
+    write_traffic(out, "per lost Cell", &loss.traffic)
 }
 
 fn write_usage(out: &mut String, usage: &[Usage], unit: &str) -> fmt::Result {
@@ -237,4 +243,118 @@ fn write_counts<'a>(
         .map(|(what, count)| format!("{what} {count:.1}"))
         .collect();
     writeln!(out, "\n{what}: {}", all.join(", "))
+}
+
+fn write_traffic(out: &mut String, per: &str, traffic: &Traffic) -> fmt::Result {
+    write_counts(
+        out,
+        &format!("requests at the API server {per}"),
+        &traffic.requests,
+    )?;
+    write_counts(out, &format!("its etcd {per}"), &traffic.etcd)?;
+    write_counts(out, &format!("presence etcd {per}"), &traffic.presence_etcd)
+}
+
+fn write_wrong(out: &mut String, wrong: &Wrong) -> fmt::Result {
+    writeln!(
+        out,
+        "\none of a hundred wrong: {} instances had lost their place while the controller stood still: placed again after {:.2} s, Running after {:.2} s; until nothing is left to write:",
+        wrong.instances, wrong.placed, wrong.running
+    )?;
+    write_usage(out, &wrong.usage, "CPU s")?;
+    write_traffic(out, "in all", &wrong.traffic)
+}
+
+fn write_leaders(out: &mut String, leaders: &Leaders) -> fmt::Result {
+    writeln!(
+        out,
+        "\nnew leaders; a list of all instances, page by page: {:.2} s; the only controller started: first write after {:.2} s\n\n| seconds | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
+        leaders.list,
+        leaders.cold.unwrap_or(f64::NAN)
+    )?;
+    let together = leaders.together;
+    for (what, all) in [
+        ("standby: start -> ready to lead", leaders.warming),
+        ("leader dies -> standby has the Lease", leaders.taken),
+        ("standby has the Lease -> first write", leaders.acted),
+        (
+            "leader and Cell die -> all placed",
+            together.map(|two| two.0),
+        ),
+        (
+            "leader and Cell die -> all Running",
+            together.map(|two| two.1),
+        ),
+    ] {
+        write_row(out, what, all)?;
+    }
+    Ok(())
+}
+
+fn write_presences(out: &mut String, presences: &Presences) -> fmt::Result {
+    writeln!(
+        out,
+        "\npresences alone for {:.0} s: {:.0} false expiries, {:.0} renewals/s",
+        presences.seconds,
+        presences.false_expiries,
+        presences.per_second()
+    )?;
+    write_renewals(out, &presences.renewals)?;
+    write_usage(out, &presences.usage, "CPU s")?;
+    write_traffic(out, "in all", &presences.traffic)?;
+    if let Some(ended) = &presences.ended {
+        writeln!(
+            out,
+            "\n{} ended at once: from the first end to the last {:.2} s, from the first verdict to the last {:.2} s\n\n| seconds | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
+            ended.cells, ended.expiry_spread, ended.verdict_spread
+        )?;
+        write_row(out, "kill -> end of the presence", Some(ended.expiry))?;
+        write_row(out, "kill -> verdict", Some(ended.verdict))?;
+        write_row(out, "end of the presence -> verdict", Some(ended.reaction))?;
+    }
+    Ok(())
+}
+
+fn write_few(out: &mut String, few: &Few) -> fmt::Result {
+    let sources: Vec<String> = few
+        .sources
+        .iter()
+        .map(|(source, count)| format!("{source} {count:.0}"))
+        .collect();
+    writeln!(
+        out,
+        "\n{} kills; noticed by: {}\n\n| seconds from the kill | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
+        few.kills,
+        sources.join(", ")
+    )?;
+    write_row(out, "first instance placed", few.first)?;
+    write_row(out, "all placed", few.placed)?;
+    write_row(out, "all Running", few.running)
+}
+
+fn write_row(out: &mut String, what: &str, all: Option<Percentiles>) -> fmt::Result {
+    let Some(all) = all else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "| {what} | {:.3} | {:.3} | {:.3} | {:.3} |",
+        all.p50, all.p90, all.p99, all.max
+    )
+}
+
+fn write_renewals(out: &mut String, renewals: &Renewals) -> fmt::Result {
+    write!(
+        out,
+        "\nrenewals: {} failed, presences lost though nothing died: {}; answered in seconds: ",
+        renewals.failed, renewals.lost
+    )?;
+    match renewals.answered {
+        Some(all) => writeln!(
+            out,
+            "{} in p50 {:.4}, p99 {:.4}, max {:.4}",
+            all.count, all.p50, all.p99, all.max
+        ),
+        None => writeln!(out, "none"),
+    }
 }
