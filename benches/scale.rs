@@ -29,7 +29,7 @@ async fn bench() -> Result<bool, Failure> {
     if std::env::var("SUMMARY").is_ok_and(|summary| summary == "1") {
         print!(
             "{}",
-            scale::report::summary("docs/benchmarks".as_ref(), "full")?
+            scale::summary::of("docs/benchmarks".as_ref(), "full")?
         );
         return Ok(true);
     }

@@ -2,17 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
-use super::few::Few;
 use super::figure;
 use super::figures::Least;
-use super::leader::Leaders;
 use super::meter::Usage;
 use super::numbers::Percentiles;
 use super::plan::{Kind, Store};
-use super::presence::Presences;
-use super::report::{Loss, Renewals, Report, Results};
+use super::report::{Loss, Report, Results};
+use super::rows;
 use super::traffic::Traffic;
-use super::wrong::Wrong;
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -138,22 +135,22 @@ fn write_run(out: &mut String, run: &Results) -> fmt::Result {
         write_traffic(out, "per pass", &idle.traffic)?;
     }
     if let Some(wrong) = &run.wrong {
-        write_wrong(out, wrong)?;
+        rows::wrong(out, wrong)?;
     }
     for loss in &run.losses {
         write_loss(out, run, loss)?;
     }
     if let Some(leaders) = &run.leaders {
-        write_leaders(out, leaders)?;
+        rows::leaders(out, leaders)?;
     }
     if let Some(presences) = &run.presences {
-        write_presences(out, presences)?;
+        rows::presences(out, presences)?;
     }
     if let Some(few) = &run.few {
-        write_few(out, few)?;
+        rows::few(out, few)?;
     }
     if let Some(renewals) = &run.renewals {
-        write_renewals(out, renewals)?;
+        rows::renewals(out, renewals)?;
     }
     if !run.usage.is_empty() {
         writeln!(out, "\nover the whole run:")?;
@@ -215,7 +212,8 @@ fn write_loss(out: &mut String, run: &Results, loss: &Loss) -> fmt::Result {
     write_traffic(out, "per lost Cell", &loss.traffic)
 }
 
-fn write_usage(out: &mut String, usage: &[Usage], unit: &str) -> fmt::Result {
+/// What each process used.
+pub fn write_usage(out: &mut String, usage: &[Usage], unit: &str) -> fmt::Result {
     writeln!(
         out,
         "\n| process | {unit} | memory MiB | peak MiB |\n| --- | --- | --- | --- |"
@@ -245,7 +243,8 @@ fn write_counts<'a>(
     writeln!(out, "\n{what}: {}", all.join(", "))
 }
 
-fn write_traffic(out: &mut String, per: &str, traffic: &Traffic) -> fmt::Result {
+/// What each server was asked.
+pub fn write_traffic(out: &mut String, per: &str, traffic: &Traffic) -> fmt::Result {
     write_counts(
         out,
         &format!("requests at the API server {per}"),
@@ -253,108 +252,4 @@ fn write_traffic(out: &mut String, per: &str, traffic: &Traffic) -> fmt::Result 
     )?;
     write_counts(out, &format!("its etcd {per}"), &traffic.etcd)?;
     write_counts(out, &format!("presence etcd {per}"), &traffic.presence_etcd)
-}
-
-fn write_wrong(out: &mut String, wrong: &Wrong) -> fmt::Result {
-    writeln!(
-        out,
-        "\none of a hundred wrong: {} instances had lost their place while the controller stood still: placed again after {:.2} s, Running after {:.2} s; until nothing is left to write:",
-        wrong.instances, wrong.placed, wrong.running
-    )?;
-    write_usage(out, &wrong.usage, "CPU s")?;
-    write_traffic(out, "in all", &wrong.traffic)
-}
-
-fn write_leaders(out: &mut String, leaders: &Leaders) -> fmt::Result {
-    writeln!(
-        out,
-        "\nnew leaders; a list of all instances, page by page: {:.2} s; the only controller started: first write after {:.2} s\n\n| seconds | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
-        leaders.list,
-        leaders.cold.unwrap_or(f64::NAN)
-    )?;
-    let together = leaders.together;
-    for (what, all) in [
-        ("standby: start -> ready to lead", leaders.warming),
-        ("leader dies -> standby has the Lease", leaders.taken),
-        ("standby has the Lease -> first write", leaders.acted),
-        (
-            "leader and Cell die -> all placed",
-            together.map(|two| two.0),
-        ),
-        (
-            "leader and Cell die -> all Running",
-            together.map(|two| two.1),
-        ),
-    ] {
-        write_row(out, what, all)?;
-    }
-    Ok(())
-}
-
-fn write_presences(out: &mut String, presences: &Presences) -> fmt::Result {
-    writeln!(
-        out,
-        "\npresences alone for {:.0} s: {:.0} false expiries, {:.0} renewals/s",
-        presences.seconds,
-        presences.false_expiries,
-        presences.per_second()
-    )?;
-    write_renewals(out, &presences.renewals)?;
-    write_usage(out, &presences.usage, "CPU s")?;
-    write_traffic(out, "in all", &presences.traffic)?;
-    if let Some(ended) = &presences.ended {
-        writeln!(
-            out,
-            "\n{} ended at once: from the first end to the last {:.2} s, from the first verdict to the last {:.2} s\n\n| seconds | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
-            ended.cells, ended.expiry_spread, ended.verdict_spread
-        )?;
-        write_row(out, "kill -> end of the presence", Some(ended.expiry))?;
-        write_row(out, "kill -> verdict", Some(ended.verdict))?;
-        write_row(out, "end of the presence -> verdict", Some(ended.reaction))?;
-    }
-    Ok(())
-}
-
-fn write_few(out: &mut String, few: &Few) -> fmt::Result {
-    let sources: Vec<String> = few
-        .sources
-        .iter()
-        .map(|(source, count)| format!("{source} {count:.0}"))
-        .collect();
-    writeln!(
-        out,
-        "\n{} kills; noticed by: {}\n\n| seconds from the kill | p50 | p90 | p99 | max |\n| --- | --- | --- | --- | --- |",
-        few.kills,
-        sources.join(", ")
-    )?;
-    write_row(out, "first instance placed", few.first)?;
-    write_row(out, "all placed", few.placed)?;
-    write_row(out, "all Running", few.running)
-}
-
-fn write_row(out: &mut String, what: &str, all: Option<Percentiles>) -> fmt::Result {
-    let Some(all) = all else {
-        return Ok(());
-    };
-    writeln!(
-        out,
-        "| {what} | {:.3} | {:.3} | {:.3} | {:.3} |",
-        all.p50, all.p90, all.p99, all.max
-    )
-}
-
-fn write_renewals(out: &mut String, renewals: &Renewals) -> fmt::Result {
-    write!(
-        out,
-        "\nrenewals: {} failed, presences lost though nothing died: {}; answered in seconds: ",
-        renewals.failed, renewals.lost
-    )?;
-    match renewals.answered {
-        Some(all) => writeln!(
-            out,
-            "{} in p50 {:.4}, p99 {:.4}, max {:.4}",
-            all.count, all.p50, all.p99, all.max
-        ),
-        None => writeln!(out, "none"),
-    }
 }

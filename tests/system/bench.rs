@@ -79,12 +79,12 @@ async fn the_smallest_size_measures_everything() -> Result<(), Failure> {
             _ => assert!(content.contains("| kill -> all placed |"), "{content}"),
         }
     }
-    let summary = scale::report::summary(dir.path(), "tiny")?;
+    let summary = scale::summary::of(dir.path(), "tiny")?;
     assert!(
         summary.contains("| one Cell lost | kill -> all placed, p99, s |"),
         "{summary}"
     );
-    assert!(scale::report::summary(dir.path(), "full").is_err());
+    assert!(scale::summary::of(dir.path(), "full").is_err());
     let line = report.last_line();
     for word in ["placed/raw", "TTL", "idle pass", "per instance"] {
         assert!(line.contains(word), "{word} is missing: {line}");
