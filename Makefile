@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test faults e2e unit histories model shuffle fuzz lint advisories sbom crds chart bench bench-recovery bench-presence bench-auction bench-failover bench-false-alarms clean
+.PHONY: help setup setup-e2e setup-image e2e-image image demo cluster test faults e2e unit histories model shuffle fuzz lint advisories sbom crds chart bench bench-full bench-summary bench-recovery bench-presence bench-auction bench-failover bench-false-alarms clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,27 @@ bench: setup ## Lose Cells of a fleet with an API server full of instances (unde
 	@$(CARGO) build --release --quiet --bin diego
 	@$(CARGO) bench --quiet --bench scale
 
+# Each ends within a quarter of an hour, alone on the machine.
+BENCH_PARTS = \
+	ONLY=idle,wrong,cell,CELLS=100 ONLY=idle,wrong,cell,CELLS=333 ONLY=idle,wrong,cell,CELLS=1000 \
+	ONLY=tenth,CELLS=100 ONLY=tenth,CELLS=333 ONLY=tenth,CELLS=1000 \
+	ONLY=zone,CELLS=100 ONLY=zone,CELLS=333 ONLY=zone,CELLS=1000 \
+	ONLY=leader,CELLS=100 ONLY=leader,CELLS=333 ONLY=leader,CELLS=1000 \
+	ONLY=presence,CELLS=1000 ONLY=presence,CELLS=2000 ONLY=presence,CELLS=5000 \
+	ONLY=presence,STORE=kubernetes,CELLS=1000 ONLY=presence,STORE=kubernetes,CELLS=2000 \
+	ONLY=presence,STORE=kubernetes,CELLS=5000 \
+	ONLY=sharp,TTL=1 ONLY=sharp,TTL=0.5 ONLY=proof
+
+bench-full: setup ## All parts of SIZE=full one after the other (hours), into docs/benchmarks, and their summary
+	@$(CARGO) build --release --quiet --bin diego
+	@ulimit -n 100000; for part in $(BENCH_PARTS); do \
+		part=$$(echo "$$part" | sed 's/,\([A-Z]*=\)/ \1/g'); echo "== $$part"; \
+		env SIZE=full BENCH_WRITE=1 $$part $(CARGO) bench --quiet --bench scale || echo "failed: $$part"; done
+	@$(MAKE) --no-print-directory bench-summary
+
+bench-summary: ## The figures of all parts in docs/benchmarks, by size, beside their aims
+	@SUMMARY=1 $(CARGO) bench --quiet --bench scale
+
 bench-recovery: setup ## Time 30 recoveries of a Cell with 50 instances
 	@$(CARGO) build --release --quiet --bin diego
 	@$(CARGO) bench --quiet --bench recovery
@@ -98,7 +119,7 @@ bench-auction: setup ## Time the auction of 10,000 placements on 1,000 Cells
 bench-failover: e2e-image ## Kill nodes: LRPs beside a Deployment, with the chart's taint and without (about 10 minutes, as root)
 	@$(CARGO) bench --quiet --bench failover
 
-bench-false-alarms: setup ## Run 200 Cells on full cores for 10 minutes: is a presence lost, an instance moved? (CELLS, MINUTES, BUSY, STORE)
+bench-false-alarms: setup ## Run 200 Cells on full cores for 10 minutes: is a presence lost, an instance moved? (CELLS, MINUTES, BUSY, STORE, TTL)
 	@$(CARGO) build --release --quiet --bin diego
 	@$(CARGO) bench --quiet --bench false_alarms
 

@@ -50,6 +50,7 @@ struct Plan {
     minutes: f64,
     busy: usize,
     store: String,
+    ttl: String,
 }
 
 impl Plan {
@@ -60,6 +61,8 @@ impl Plan {
             minutes: number("MINUTES", 10.0)?,
             busy: number("BUSY", cores)?,
             store: std::env::var("STORE").unwrap_or_else(|_| "etcd".into()),
+            // As the rep's flag takes it: what it can't be, the rep says.
+            ttl: std::env::var("TTL").unwrap_or_else(|_| "5".into()),
         };
         if !["etcd", "kubernetes"].contains(&plan.store.as_str()) {
             return Err(format!("STORE={} is neither etcd nor kubernetes", plan.store).into());
@@ -140,9 +143,10 @@ async fn bench(plan: &Plan) -> Result<bool, Failure> {
         .count();
     let (not_present, touched) = (seen(cells).await?, seen(lrps).await?);
     println!(
-        "{} Cells, presence in {}, TTL 5 s, {:.1} minutes, {} busy loops on {cores} cores ({:.0} % idle)",
+        "{} Cells, presence in {}, TTL {} s, {:.1} minutes, {} busy loops on {cores} cores ({:.0} % idle)",
         plan.cells,
         plan.store,
+        plan.ttl,
         took / 60.0,
         plan.busy,
         idled * 100.0
@@ -166,6 +170,7 @@ async fn bench(plan: &Plan) -> Result<bool, Failure> {
 async fn start_cells(site: &mut Site, plan: &Plan) -> Result<(), Failure> {
     let mut extra = plan.presence();
     extra.extend(["--max-containers", "1"]);
+    extra.extend(["--presence-ttl-seconds", &plan.ttl]);
     for from in (0..plan.cells).step_by(STARTS) {
         for n in from..(from + STARTS).min(plan.cells) {
             site.launch_rep(&format!("c{n}"), &format!("z{}", n % 3), &extra)?;

@@ -26,6 +26,13 @@ async fn main() {
 
 /// Measures, prints the report and, if asked, writes it. Returns whether all of it was measured.
 async fn bench() -> Result<bool, Failure> {
+    if std::env::var("SUMMARY").is_ok_and(|summary| summary == "1") {
+        print!(
+            "{}",
+            scale::summary::of("docs/benchmarks".as_ref(), "full")?
+        );
+        return Ok(true);
+    }
     let plans = command::plans()?;
     let cut = cut::listen()?;
     let (report, failed) = scale::measure(&plans, &cut).await?;

@@ -88,6 +88,15 @@ pub struct Dead {
     pub instances: HashMap<String, String>,
 }
 
+impl Renewals {
+    /// Begins to count anew.
+    pub fn forget(&self) {
+        lock(&self.answered).clear();
+        self.failed.store(0, Ordering::Relaxed);
+        self.lost.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Fleet {
     /// Registers all Cells, presence and object; none works yet.
     pub async fn register(
@@ -95,6 +104,7 @@ impl Fleet {
         config: &kube::Config,
         store: StoreConfig,
     ) -> Result<Fleet, Failure> {
+        let ttl = plan.whole_ttl()?;
         let metrics = ClientMetrics::new(&mut Registry::default());
         let clients = (0..plan.cells.div_ceil(CELLS_PER_CLIENT))
             .map(|_| client::build(config, &metrics))
@@ -102,7 +112,7 @@ impl Fleet {
         let renewals = Arc::new(Renewals::default());
         let rep = RepMetrics::new(&mut Registry::default());
         let cells = stream::iter(0..plan.cells).map(|n| {
-            let config = config_of(plan, n, store.clone());
+            let config = config_of(plan, (n, ttl), store.clone());
             let client = clients[n / CELLS_PER_CLIENT].clone();
             let own = OwnCell::new(client, &config, None, rep.clone());
             Member::register(own, config, renewals.clone())
@@ -252,7 +262,7 @@ async fn follow(mut reports: mpsc::Receiver<KeeperReport>, renewals: Arc<Renewal
 }
 
 /// What the Cell's rep would be told.
-fn config_of(plan: &Plan, n: usize, presence: StoreConfig) -> RepConfig {
+fn config_of(plan: &Plan, (n, ttl_seconds): (usize, u32), presence: StoreConfig) -> RepConfig {
     let room = plan.per_cell * ROOM + SPARE;
     RepConfig {
         cell_id: Plan::cell(n),
@@ -265,7 +275,7 @@ fn config_of(plan: &Plan, n: usize, presence: StoreConfig) -> RepConfig {
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         executor: ExecutorKind::Process,
-        ttl_seconds: plan.ttl,
+        ttl_seconds,
         work_dir: "/nonexistent".into(),
         instance_log_size: 0,
         address: ADDRESS.into(),

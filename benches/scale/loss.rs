@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::executor::lock;
-use super::fleet::Fleet;
+use super::fleet::{Dead, Fleet};
 use super::loader;
 use super::plan::{Plan, Store};
 use super::sights::{Observer, Sight};
@@ -61,6 +61,17 @@ pub async fn kill(
     let enough = CancellationToken::new();
     let _asking = bystanders.map(|turn| wishes.ask(site, turn, enough.clone()));
     let dead = fleet.kill(cells);
+    follow(plan, dead, observer, (&wishes, &enough)).await
+}
+
+/// Looks on until all work of the dead Cells runs elsewhere.
+pub async fn follow(
+    plan: &Plan,
+    dead: Vec<Dead>,
+    observer: &mut Observer,
+    (wishes, enough): (&Wishes, &CancellationToken),
+) -> Result<Seen, Failure> {
+    let died = dead.len();
     let killed = dead.first().ok_or("there is no Cell to kill")?.at;
     let (mut lost, mut slots) = (BTreeMap::new(), BTreeMap::new());
     for one in dead {
@@ -95,7 +106,7 @@ pub async fn kill(
         let next = tokio::time::timeout_at(deadline, observer.next()).await;
         let Ok(next) = next else {
             let all = slots.len();
-            return Err(format!("not within {:?} of the loss of {} Cells: of {all} instances {unplaced} have no new place and {down} do not run", plan.patience(), cells.len()).into());
+            return Err(format!("not within {:?} of the loss of {} Cells: of {all} instances {unplaced} have no new place and {down} do not run", plan.patience(), died).into());
         };
         let (at, sight) = next?;
         let (record, state, cell, guid) = match sight {
@@ -165,7 +176,7 @@ fn since(killed: Instant, at: Instant) -> f64 {
 
 /// What others want meanwhile, by the name of the record.
 #[derive(Clone, Default)]
-struct Wishes(Arc<Mutex<BTreeMap<String, Wish>>>);
+pub struct Wishes(Arc<Mutex<BTreeMap<String, Wish>>>);
 
 /// When it was asked for, and how long it took.
 type Wish = (Instant, Option<Duration>);

@@ -6,8 +6,12 @@
 //! ```
 
 mod executor;
+mod few;
+pub mod figure;
+mod figures;
 mod fleet;
 mod idle;
+mod leader;
 mod loader;
 mod loss;
 pub mod machine;
@@ -15,12 +19,16 @@ mod meter;
 mod numbers;
 pub mod plan;
 mod plot;
+mod presence;
 mod raw;
 mod report;
+mod rows;
 mod run;
 mod sights;
+pub mod summary;
 mod text;
 mod traffic;
+mod wrong;
 
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +50,7 @@ pub async fn measure(
             break;
         }
         let (results, failed) = run::run(plan, cut).await;
+        report.figures.extend(figures::of(&results));
         report.runs.push(results);
         if failed.is_some() {
             return Ok((report, failed));

@@ -7,17 +7,34 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::executor::lock;
+use super::few::Few;
+use super::figure::Figure;
 use super::fleet::Fleet;
 use super::idle::Idle;
+use super::leader::Leaders;
 use super::loss::Seen;
 use super::machine::Machine;
 use super::meter::Usage;
-use super::numbers::{Percentiles, growth, median};
-use super::plan::{Plan, Store};
+use super::numbers::{Percentiles, median};
+use super::plan::Plan;
 use super::plot;
+use super::presence::Presences;
 use super::raw::Raw;
 use super::traffic::Traffic;
+use super::wrong::Wrong;
 use crate::support::Failure;
+
+/// What the environment may ask for, beside `SIZE`.
+const ASKED: [&str; 8] = [
+    "ONLY",
+    "STORE",
+    "CELLS",
+    "INSTANCES",
+    "KILLS",
+    "TTL",
+    "MINUTES",
+    "SYNC_SECONDS",
+];
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -27,6 +44,8 @@ pub struct Report {
     pub command: String,
     /// Where it ran.
     pub machine: Machine,
+    /// All that can be laid beside other sizes.
+    pub figures: Vec<Figure>,
     /// One for each size.
     pub runs: Vec<Results>,
     #[serde(skip)]
@@ -47,8 +66,16 @@ pub struct Results {
     pub raw: Vec<Raw>,
     /// A convergence pass with nothing to do.
     pub idle: Option<Idle>,
+    /// The same with one of a hundred wrong.
+    pub wrong: Option<Wrong>,
     /// The losses.
     pub losses: Vec<Loss>,
+    /// New leaders.
+    pub leaders: Option<Leaders>,
+    /// Presences alone.
+    pub presences: Option<Presences>,
+    /// Few real reps.
+    pub few: Option<Few>,
     /// The renewals of all Cells.
     pub renewals: Option<Renewals>,
     /// Each process, over the whole run.
@@ -65,6 +92,18 @@ pub struct Renewals {
     pub failed: usize,
     /// Presences lost though nothing died.
     pub lost: usize,
+}
+
+impl Renewals {
+    /// What the fleet's keepers reported so far.
+    pub fn of(fleet: &Fleet) -> Renewals {
+        let all = fleet.renewals();
+        Renewals {
+            answered: Percentiles::of(&lock(&all.answered)),
+            failed: all.failed.load(Ordering::Relaxed),
+            lost: all.lost.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// One kind of loss.
@@ -181,7 +220,11 @@ impl Results {
             setup: Vec::new(),
             raw: Vec::new(),
             idle: None,
+            wrong: None,
             losses: Vec::new(),
+            leaders: None,
+            presences: None,
+            few: None,
             renewals: None,
             usage: Vec::new(),
         }
@@ -200,12 +243,7 @@ impl Results {
 
     /// What the fleet's keepers reported.
     pub fn renewals(&mut self, fleet: &Fleet) {
-        let all = fleet.renewals();
-        self.renewals = Some(Renewals {
-            answered: Percentiles::of(&lock(&all.answered)),
-            failed: all.failed.load(Ordering::Relaxed),
-            lost: all.lost.load(Ordering::Relaxed),
-        });
+        self.renewals = Some(Renewals::of(fleet));
     }
 
     /// The losses of that kind.
@@ -231,18 +269,14 @@ impl Results {
     }
 }
 
-/// A cost of a run, if it was measured.
-type Cost = fn(&Results) -> Option<f64>;
-
 impl Report {
     /// Nothing was run yet.
     pub fn new(plans: &[Plan]) -> Result<Report, Failure> {
-        let plan = plans.last().ok_or("there is no size to run")?;
+        let plan = plans
+            .last()
+            .ok_or("there is nothing to run: ONLY names no row of this SIZE")?;
         let mut command = format!("make bench SIZE={}", plan.size);
-        if plan.store == Store::Kubernetes {
-            command.push_str(" STORE=kubernetes");
-        }
-        for name in ["CELLS", "INSTANCES", "KILLS", "TTL", "SYNC_SECONDS"] {
+        for name in ASKED {
             if let Ok(value) = std::env::var(name) {
                 write!(command, " {name}={value}")?;
             }
@@ -250,6 +284,7 @@ impl Report {
         Ok(Report {
             command,
             machine: Machine::this()?,
+            figures: Vec::new(),
             runs: Vec::new(),
             wanted: plans.len(),
         })
@@ -263,13 +298,7 @@ impl Report {
     /// Writes text, JSON and plots into a directory.
     pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
         std::fs::create_dir_all(dir)?;
-        let plan = self.runs.last().map(|run| &run.plan);
-        let plan = plan.ok_or("there is nothing to write")?;
-        let store = match plan.store {
-            Store::Etcd => "etcd",
-            Store::Kubernetes => "leases",
-        };
-        let name = format!("scale-{}-{store}", plan.size);
+        let name = self.name()?;
         let file = |ending: &str| dir.join(format!("{name}{ending}"));
         let mut text = self.text();
         writeln!(text, "{}", self.last_line())?;
@@ -278,7 +307,8 @@ impl Report {
         json.push('\n');
         std::fs::write(file(".json"), json)?;
         let mut files = vec![file(".txt"), file(".json")];
-        if let Some(run) = self.runs.last() {
+        let plotted = self.runs.iter().rev().find(|run| !run.losses.is_empty());
+        if let Some(run) = plotted {
             plot::placing(run, &file("-placing.svg"))?;
             plot::stages(run, &file("-stages.svg"))?;
             files.extend([file("-placing.svg"), file("-stages.svg")]);
@@ -286,32 +316,23 @@ impl Report {
         Ok(files)
     }
 
-    /// How the costs grow with the number of instances: the exponents, where there is more than one size.
-    pub fn growth(&self) -> Vec<(&'static str, f64)> {
-        let curve = |cost: Cost| {
-            let point = |run: &Results| Some((run.plan.instances() as f64, cost(run)?));
-            let points: Vec<(f64, f64)> = self.runs.iter().filter_map(point).collect();
-            growth(&points)
-        };
-        let costs: [(&'static str, Cost); 4] = [
-            ("CPU of a pass with nothing to do", |run| {
-                Some(run.idle.as_ref()?.cpu())
-            }),
-            ("memory of the controller", |run| {
-                Some(run.controller_memory()? as f64)
-            }),
-            ("one Cell: expiry -> first write, p50", |run| {
-                Some(run.loss("one Cell")?.stage("expiry -> first write")?.p50)
-            }),
-            ("one Cell: CPU of the controller", |run| {
-                let mut all = run.loss("one Cell")?.usage.iter();
-                let used = all.find(|one| one.program == "controller")?;
-                Some(used.cpu_seconds)
-            }),
-        ];
-        let fitted = costs
-            .into_iter()
-            .filter_map(|(what, cost)| Some((what, curve(cost)?)));
-        fitted.collect()
+    /// The files' name: of what was asked for, so that no part overwrites another.
+    fn name(&self) -> Result<String, Failure> {
+        let run = self.runs.last().ok_or("there is nothing to write")?;
+        let mut name = format!("scale-{}", run.plan.size);
+        for asked in ASKED {
+            if let Ok(value) = std::env::var(asked) {
+                let fit = |letter: char| {
+                    if letter.is_alphanumeric() {
+                        letter
+                    } else {
+                        '-'
+                    }
+                };
+                let value: String = value.chars().map(fit).collect();
+                write!(name, "-{}-{value}", asked.to_lowercase())?;
+            }
+        }
+        Ok(name)
     }
 }

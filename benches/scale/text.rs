@@ -2,10 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
+use super::figure;
+use super::figures::Least;
 use super::meter::Usage;
 use super::numbers::Percentiles;
-use super::plan::Store;
+use super::plan::{Kind, Store};
 use super::report::{Loss, Report, Results};
+use super::rows;
+use super::traffic::Traffic;
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -21,35 +25,39 @@ impl Report {
     fn write_to(&self, out: &mut String) -> fmt::Result {
         let machine = &self.machine;
         writeln!(out, "$ {}", self.command)?;
-        writeln!(
-            out,
-            "{}, {} cores, {:.0} GiB, Linux {}; load before: {}",
-            machine.processor,
-            machine.cores,
-            machine.memory as f64 / MIB / 1024.0,
-            machine.kernel,
-            machine.load
-        )?;
+        writeln!(out, "{}; load before: {}", machine.line(), machine.load)?;
         for run in &self.runs {
             write_run(out, run)?;
         }
-        let growth = self.growth();
-        if !growth.is_empty() {
-            writeln!(out, "\ngrowth with the number of instances, as size^x:")?;
-            for (what, exponent) in growth {
-                writeln!(out, "  {what}: x = {exponent:.2}")?;
-            }
+        if !self.figures.is_empty() {
+            writeln!(
+                out,
+                "\nall figures, by size:\n\n{}",
+                figure::table(&self.figures)
+            )?;
         }
         Ok(())
     }
 
     /// The key ratios, in one line.
     pub fn last_line(&self) -> String {
-        let Some(run) = self.runs.last() else {
+        let loaded = |run: &&Results| run.plan.kind == Kind::Loaded;
+        let found = self.runs.iter().rev().find(loaded).or(self.runs.last());
+        let Some(run) = found else {
             return "nothing was measured".into();
         };
         let raw = run.raw_rate();
         let mut parts = vec![format!("{} Cells x {}", run.plan.cells, run.plan.per_cell)];
+        for run in &self.runs {
+            if let Some(presences) = &run.presences {
+                let (cells, wrong) = (run.plan.cells, presences.false_expiries);
+                parts.push(format!("{cells} presences: {wrong:.0} false expiries"));
+            }
+            if let Some(running) = run.few.as_ref().and_then(|few| few.running) {
+                let (ttl, half) = (run.plan.ttl, running.p50);
+                parts.push(format!("TTL {ttl} s: kill -> all Running p50 {half:.2} s"));
+            }
+        }
         for loss in &run.losses {
             let ratio = loss.per_second / raw;
             parts.push(format!("placed/raw {ratio:.2} ({})", loss.what));
@@ -60,7 +68,7 @@ impl Report {
                 loss.stage("kill -> all placed"),
             )
         {
-            let over = placed.p99 - f64::from(run.plan.ttl);
+            let over = placed.p99 - run.plan.ttl;
             parts.push(format!("expiry -> first write p99 {:.3} s", first.p99));
             parts.push(format!("kill -> all placed p99 TTL{over:+.2} s"));
         }
@@ -124,29 +132,25 @@ fn write_run(out: &mut String, run: &Results) -> fmt::Result {
             idle.cpu()
         )?;
         write_usage(out, &idle.usage, "CPU s per pass")?;
-        write_counts(
-            out,
-            "requests at the API server per pass",
-            &idle.traffic.requests,
-        )?;
+        write_traffic(out, "per pass", &idle.traffic)?;
+    }
+    if let Some(wrong) = &run.wrong {
+        rows::wrong(out, wrong)?;
     }
     for loss in &run.losses {
         write_loss(out, run, loss)?;
     }
+    if let Some(leaders) = &run.leaders {
+        rows::leaders(out, leaders)?;
+    }
+    if let Some(presences) = &run.presences {
+        rows::presences(out, presences)?;
+    }
+    if let Some(few) = &run.few {
+        rows::few(out, few)?;
+    }
     if let Some(renewals) = &run.renewals {
-        write!(
-            out,
-            "\nrenewals: {} failed, presences lost though nothing died: {}; answered in seconds: ",
-            renewals.failed, renewals.lost
-        )?;
-        match renewals.answered {
-            Some(all) => writeln!(
-                out,
-                "{} in p50 {:.4}, p99 {:.4}, max {:.4}",
-                all.count, all.p50, all.p99, all.max
-            )?,
-            None => writeln!(out, "none")?,
-        }
+        rows::renewals(out, renewals)?;
     }
     if !run.usage.is_empty() {
         writeln!(out, "\nover the whole run:")?;
@@ -190,26 +194,26 @@ fn write_loss(out: &mut String, run: &Results, loss: &Loss) -> fmt::Result {
         count * 100.0,
         last * 100.0
     )?;
-    let least = loss.instances as f64 / loss.cells.max(1) as f64;
+    let least = Least::of(loss);
     writeln!(
         out,
-        "per lost Cell: {:.0} watch events with {:.0} KiB; the controller made {:.0} writes and {:.0} reads (least: {:.0} writes, one for each instance and the verdict); all processes until nothing is left to write:",
+        "per lost Cell: {:.0} watch events with {:.0} KiB (least: {:.0}); {:.0} writes of our kinds (least: {:.0}); the controller made {:.0} writes (least: {:.0}, one for each instance and the verdict) and {:.0} reads; all processes until nothing is left to write:",
         loss.traffic.watch_events,
         loss.traffic.watch_bytes / 1024.0,
+        least.events,
+        loss.traffic.writes(),
+        least.writes,
         loss.traffic
             .by_controller(&["PATCH", "PUT", "POST", "DELETE"]),
+        least.by_controller,
         loss.traffic.by_controller(&["GET"]),
-        least + 1.0
     )?;
     write_usage(out, &loss.usage, "CPU s per Cell")?;
-    write_counts(
-        out,
-        "requests at the API server per lost Cell",
-        &loss.traffic.requests,
-    )
+    write_traffic(out, "per lost Cell", &loss.traffic)
 }
 
-fn write_usage(out: &mut String, usage: &[Usage], unit: &str) -> fmt::Result {
+/// What each process used.
+pub fn write_usage(out: &mut String, usage: &[Usage], unit: &str) -> fmt::Result {
     writeln!(
         out,
         "\n| process | {unit} | memory MiB | peak MiB |\n| --- | --- | --- | --- |"
@@ -237,4 +241,15 @@ fn write_counts<'a>(
         .map(|(what, count)| format!("{what} {count:.1}"))
         .collect();
     writeln!(out, "\n{what}: {}", all.join(", "))
+}
+
+/// What each server was asked.
+pub fn write_traffic(out: &mut String, per: &str, traffic: &Traffic) -> fmt::Result {
+    write_counts(
+        out,
+        &format!("requests at the API server {per}"),
+        &traffic.requests,
+    )?;
+    write_counts(out, &format!("its etcd {per}"), &traffic.etcd)?;
+    write_counts(out, &format!("presence etcd {per}"), &traffic.presence_etcd)
 }

@@ -1,10 +1,16 @@
 //! Requests and watch events at the API server, by its own count, and the controller's requests by its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::support::{Failure, site::Site};
+use local_cluster::Etcd;
+
+use crate::support::{Failure, http, site::Site};
+
+/// An answer may take so long while everything is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Our kinds' group.
 const GROUP: &str = "diego.cloudfoundry.org";
@@ -21,12 +27,16 @@ pub struct Traffic {
     pub watch_bytes: f64,
     /// The controller's requests, by method.
     pub controller: BTreeMap<String, f64>,
+    /// What the API server's etcd did.
+    pub etcd: BTreeMap<String, f64>,
+    /// What the presence etcd did.
+    pub presence_etcd: BTreeMap<String, f64>,
 }
 
 impl Traffic {
     /// The counts so far.
     pub async fn read(site: &Site) -> Result<Traffic, Failure> {
-        let request = http::Request::get("/metrics").body(Vec::new())?;
+        let request = ::http::Request::get("/metrics").body(Vec::new())?;
         let text = site.client.request_text(request).await?;
         let mut traffic = Traffic::default();
         for (name, labels, value) in text.lines().filter_map(sample) {
@@ -52,6 +62,8 @@ impl Traffic {
                 *traffic.controller.entry(method).or_default() += value;
             }
         }
+        traffic.etcd = etcd_counts(site.cluster.etcd()).await?;
+        traffic.presence_etcd = etcd_counts(&site.etcd).await?;
         Ok(traffic)
     }
 
@@ -69,6 +81,8 @@ impl Traffic {
             watch_events: self.watch_events - before.watch_events,
             watch_bytes: self.watch_bytes - before.watch_bytes,
             controller: less(&self.controller, &before.controller),
+            etcd: less(&self.etcd, &before.etcd),
+            presence_etcd: less(&self.presence_etcd, &before.presence_etcd),
         }
     }
 
@@ -85,6 +99,8 @@ impl Traffic {
             watch_events: self.watch_events / by,
             watch_bytes: self.watch_bytes / by,
             controller: part(&self.controller),
+            etcd: part(&self.etcd),
+            presence_etcd: part(&self.presence_etcd),
         }
     }
 
@@ -107,6 +123,31 @@ impl Traffic {
             .filter_map(|method| self.controller.get(*method));
         counts.fold(0.0, |sum, one| sum + one)
     }
+}
+
+/// Requests, messages of its streams, changes and bytes of an etcd, by its own count.
+async fn etcd_counts(etcd: &Etcd) -> Result<BTreeMap<String, f64>, Failure> {
+    let endpoint = etcd.endpoints().into_iter().next().unwrap_or_default();
+    let address = endpoint.trim_start_matches("http://");
+    let page = http::get(address, "/metrics", PATIENCE).await;
+    let (_, text) = page.ok_or("etcd serves no metrics")?;
+    let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+    for (name, labels, value) in text.lines().filter_map(sample) {
+        let method = label(labels, "grpc_method");
+        let what = match name {
+            "grpc_server_msg_received_total" => format!("{method} requests"),
+            "grpc_server_msg_sent_total" if method == "Watch" => "Watch answers".into(),
+            "etcd_debugging_mvcc_events_total" => "watch events".into(),
+            "etcd_mvcc_put_total" => "puts".into(),
+            "etcd_mvcc_delete_total" => "deletes".into(),
+            "etcd_debugging_server_lease_expired_total" => "leases expired".into(),
+            "etcd_network_client_grpc_received_bytes_total" => "bytes received".into(),
+            "etcd_network_client_grpc_sent_bytes_total" => "bytes sent".into(),
+            _ => continue,
+        };
+        *counts.entry(what).or_default() += value;
+    }
+    Ok(counts)
 }
 
 /// Name, labels and value of a line of a metrics page.

@@ -19,6 +19,37 @@ async fn the_smallest_size_measures_everything() -> Result<(), Failure> {
     let text = report.text();
     assert!(report.whole(), "{text}");
     let run = &report.runs[0];
+    let wrong = run.wrong.as_ref().ok_or("nothing was wrong")?;
+    assert!(
+        wrong.instances == 1 && wrong.placed <= wrong.running,
+        "{text}"
+    );
+    let leaders = run.leaders.as_ref().ok_or("no new leader")?;
+    assert!(
+        leaders.cold.is_some() && leaders.acted.is_some() && leaders.together.is_some(),
+        "{text}"
+    );
+    let presences = report.runs[1].presences.as_ref().ok_or("no presences")?;
+    assert!(
+        presences.per_second() > 0.0 && presences.false_expiries == 0.0,
+        "{text}"
+    );
+    let ended = presences.ended.as_ref().ok_or("none ended")?;
+    assert_eq!(ended.cells, report.runs[1].plan.cells - 1, "{text}");
+    let few = report.runs[2].few.as_ref().ok_or("no few")?;
+    assert!(few.running.is_some_and(|all| all.count == 1), "{text}");
+    for row in [
+        "one Cell lost",
+        "1 % wrong",
+        "new leader",
+        "presence",
+        "sharpest TTL",
+    ] {
+        assert!(
+            report.figures.iter().any(|one| one.row == row),
+            "{row}: {text}"
+        );
+    }
     let what: Vec<_> = run.losses.iter().map(|loss| loss.what).collect();
     assert_eq!(what, ["one Cell", "a tenth", "a zone"], "{text}");
     for loss in &run.losses {
@@ -48,6 +79,12 @@ async fn the_smallest_size_measures_everything() -> Result<(), Failure> {
             _ => assert!(content.contains("| kill -> all placed |"), "{content}"),
         }
     }
+    let summary = scale::summary::of(dir.path(), "tiny")?;
+    assert!(
+        summary.contains("| one Cell lost | kill -> all placed, p99, s |"),
+        "{summary}"
+    );
+    assert!(scale::summary::of(dir.path(), "full").is_err());
     let line = report.last_line();
     for word in ["placed/raw", "TTL", "idle pass", "per instance"] {
         assert!(line.contains(word), "{word} is missing: {line}");
