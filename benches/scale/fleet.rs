@@ -207,6 +207,7 @@ impl Member {
         let Keeper {
             mut reports,
             control,
+            holder: _,
         } = Keeper::start(config.presence, registration, Owner::Unproven)?;
         let epoch = loop {
             match reports.recv().await {
@@ -276,6 +277,7 @@ fn config_of(plan: &Plan, n: usize, presence: StoreConfig) -> RepConfig {
         offer: Default::default(),
         boot_id_file: "/nonexistent".into(),
         fence: None,
+        witness: None,
         hurry: CancellationToken::new(),
     }
 }

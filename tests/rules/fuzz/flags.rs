@@ -45,6 +45,7 @@ const REP: [&str; 17] = [
     "--work-dir=/var/lib/diego",
     "--evacuation-timeout-seconds=600",
     "--instance-log-size=1Mi",
+    "--death-witness=true",
     "--node-name=node-1",
     "--fence-deadline-file=/run/fence/deadline",
     "--fence-ready-file=/run/fence/ready",
