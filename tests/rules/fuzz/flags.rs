@@ -33,7 +33,7 @@ const CONTROLLER: [&str; 21] = [
     "--metrics-token-audience=diego-metrics,other",
 ];
 
-const REP: [&str; 17] = [
+const REP: [&str; 18] = [
     "--cell-id=cell-1",
     "--zone=z1",
     "--executor=process",
