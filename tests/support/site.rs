@@ -29,6 +29,16 @@ pub struct Rep {
     extra: Vec<String>,
 }
 
+/// The witness of a rep that is still there ends with the test, and does not look for a store that is gone.
+impl Drop for Rep {
+    fn drop(&mut self) {
+        let running = self.process.is_running();
+        if let Some(witness) = tree::witness(self.process.pid()).filter(|_| running) {
+            tree::kill_one(witness);
+        }
+    }
+}
+
 /// The controller and where it answers.
 pub struct Controller {
     /// The process.
