@@ -26,7 +26,7 @@ const STARTS: usize = 8;
 const START_EACH: Duration = Duration::from_secs(3);
 
 /// Sources of `diego_cell_presence_expired_total`.
-const SOURCES: [&str; 3] = ["watch", "timer", "resync"];
+const SOURCES: [&str; 4] = ["watch", "timer", "resync", "proof"];
 
 #[tokio::main]
 async fn main() {

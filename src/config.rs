@@ -1,5 +1,6 @@
 //! The command line: flags per program, checked together before anything starts.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::metrics::ClientMetrics;
 use crate::presence::etcd::{ConfigError, EtcdConfig};
 use crate::presence::kubernetes::KubernetesConfig;
 use crate::presence::store::StoreConfig;
-use crate::rep::supervise::Logs;
+use crate::rep::supervise::{Logs, Output};
 use crate::telemetry::LogFormat;
 
 mod fence;
@@ -61,6 +62,9 @@ pub enum Program {
     /// Run one command and kill all it started when the rep is gone (started by the rep itself)
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Tell the presence store when the rep is dead with all that it ran (started by the rep itself)
+    #[command(hide = true)]
+    Witness(Box<WitnessArgs>),
 }
 
 /// Flags of both long-running programs.
@@ -180,6 +184,39 @@ impl CommonArgs {
                 metrics: metrics.clone(),
             })),
         }
+    }
+
+    /// The flags that lead another process of this program to the same presence store.
+    pub fn store_flags(&self) -> Vec<OsString> {
+        let presence = match self.presence {
+            PresenceKind::Etcd => "etcd",
+            PresenceKind::Kubernetes => "kubernetes",
+        };
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let mut flags: Vec<OsString> = vec![
+            format!("--presence={presence}").into(),
+            format!("--log-format={format}").into(),
+            format!("--etcd-endpoints={}", self.etcd_endpoints.join(",")).into(),
+        ];
+        let texts = [
+            ("--namespace", &self.namespace),
+            ("--context", &self.kube.context),
+        ];
+        let files = [
+            ("--etcd-ca", &self.etcd_ca),
+            ("--etcd-cert", &self.etcd_cert),
+            ("--etcd-key", &self.etcd_key),
+            ("--kubeconfig", &self.kube.kubeconfig),
+        ];
+        let texts = texts.map(|(flag, text)| (flag, text.as_ref().map(OsString::from)));
+        let files = files.map(|(flag, file)| (flag, file.clone().map(OsString::from)));
+        for (flag, value) in texts.into_iter().chain(files) {
+            flags.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
+        }
+        flags
     }
 
     /// Checks what can be checked without a server.
@@ -319,19 +356,40 @@ pub struct SuperviseArgs {
     /// When it is killed unless the rep gives a later time: nanoseconds of CLOCK_BOOTTIME
     #[arg(long, value_name = "NANOSECONDS")]
     pub deadline: Option<BootTime>,
+    /// Both of the command's outputs go to this program's standard error
+    #[arg(long, conflicts_with = "log_dir")]
+    pub output_to_stderr: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
 }
 
 impl SuperviseArgs {
-    /// Where the command's output goes, if not to the supervisor's own.
-    pub fn logs(&self) -> Option<Logs> {
-        Some(Logs {
-            dir: self.log_dir.clone()?,
-            limit: self.log_size?,
-        })
+    /// Where the command's output goes.
+    pub fn output(&self) -> Output {
+        match (&self.log_dir, self.log_size) {
+            (Some(dir), Some(limit)) => Output::Files(Logs {
+                dir: dir.clone(),
+                limit,
+            }),
+            (_, _) if self.output_to_stderr => Output::Stderr,
+            (_, _) => Output::Own,
+        }
     }
+}
+
+/// Arguments of `diego witness`.
+#[derive(Debug, Clone, Args)]
+pub struct WitnessArgs {
+    /// How the presence store is reached.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The Cell of the rep
+    #[arg(long, value_name = "NAME")]
+    pub cell_id: String,
+    /// The work directory of the rep
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: PathBuf,
 }
 
 /// One Cell's worth of a process weighs 1000 in the auction: nothing may weigh more.

@@ -54,3 +54,4 @@ mod sync;
 pub mod telemetry;
 mod told;
 mod watching;
+pub mod witness;

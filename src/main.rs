@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use diego_operator::config::{
-    CheckArgs, Cli, CommonArgs, ControllerArgs, CrdsArgs, FenceArgs, Program, RepArgs,
-    SYNC_INTERVAL,
+    CheckArgs, Cli, CommonArgs, ControllerArgs, CrdsArgs, FenceArgs, PresenceKind, Program,
+    RepArgs, SYNC_INTERVAL, WitnessArgs,
 };
 use diego_operator::metrics::ClientMetrics;
+use diego_operator::presence::store::StoreConfig;
 use diego_operator::rep::{self, RepConfig, metrics::RepMetrics};
-use diego_operator::{api, check, client, controller, fence, http, start, telemetry};
+use diego_operator::{api, check, client, controller, fence, http, start, telemetry, witness};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -30,9 +31,10 @@ fn main() -> ExitCode {
         Program::Crds(args) => print_crds(&args),
         Program::Check(args) => run(run_check(args)),
         Program::Supervise(args) => {
-            let logs = args.logs();
-            return rep::supervise::supervise_main(args.command, logs, args.deadline);
+            let output = args.output();
+            return rep::supervise::supervise_main(args.command, output, args.deadline);
         }
+        Program::Witness(args) => run_witness(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -132,7 +134,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let Some(address) = address.await? else {
         return Ok(());
     };
-    let fence = args.fence();
+    let (fence, witness) = (args.fence(), args.witness());
     let config = RepConfig {
         capacity: args.capacity(),
         evacuation_timeout: args.evacuation_timeout(),
@@ -151,6 +153,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
         node_name: args.node_name,
         boot_id_file: args.boot_id_file,
         fence,
+        witness,
         hurry,
     };
     let result = rep::run(config, client, metrics, ready, stop).await;
@@ -172,6 +175,30 @@ async fn run_fence(args: FenceArgs) -> Result<(), Failure> {
     }
     served.cancel();
     Ok(())
+}
+
+/// Almost all of its time is the wait: nothing is built before that is over.
+fn run_witness(args: &WitnessArgs) -> Result<(), Failure> {
+    witness::outlive_the_rep()?;
+    telemetry::init(args.common.log_format);
+    let Some(held) = witness::wait(std::io::stdin().lock()) else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let store = match args.common.presence {
+            PresenceKind::Etcd => StoreConfig::Etcd(args.common.etcd()),
+            PresenceKind::Kubernetes => {
+                let kube = client::config(&args.common.kube).await?;
+                args.common
+                    .store(&kube, &ClientMetrics::new(&mut Registry::default()))
+            }
+        };
+        witness::testify(&store, &args.cell_id, &args.work_dir, &held).await;
+        Ok(())
+    })
 }
 
 /// What SIGTERM and SIGINT cancel.

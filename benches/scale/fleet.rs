@@ -217,6 +217,7 @@ impl Member {
         let Keeper {
             mut reports,
             control,
+            holder: _,
         } = Keeper::start(config.presence, registration, Owner::Unproven)?;
         let epoch = loop {
             match reports.recv().await {
@@ -286,6 +287,7 @@ fn config_of(plan: &Plan, (n, ttl_seconds): (usize, u32), presence: StoreConfig)
         offer: Default::default(),
         boot_id_file: "/nonexistent".into(),
         fence: None,
+        witness: None,
         hurry: CancellationToken::new(),
     }
 }

@@ -207,7 +207,8 @@ pub struct LastRecovery {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub tasks: i32,
-    /// What noticed the loss: watch, or resync where the watch missed it.
+    /// What noticed the loss: watch, timer, resync where the watch missed it, or proof: its machine told that the rep
+    /// and all that it ran are dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub source: Option<String>,

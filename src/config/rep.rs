@@ -1,9 +1,10 @@
 //! The flags of `diego rep`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::CommonArgs;
 use crate::api::{Capacity, ExecutorKind, quantity};
@@ -114,6 +115,10 @@ pub struct RepArgs {
         help_heading = "Cell"
     )]
     pub work_dir: PathBuf,
+    /// Whether a small process beside the rep tells the presence store when the rep has died with all that it ran, so that
+    /// nobody waits for the TTL; of no effect with --executor pods, where the work outlives the rep
+    #[arg(long, env = "DIEGO_DEATH_WITNESS", value_name = "BOOL", action = ArgAction::Set, default_value_t = true, help_heading = "Cell")]
+    pub death_witness: bool,
     /// Size at which a log file of an instance becomes the old one; of stdout and stderr the newest two are kept each
     #[arg(long, env = "DIEGO_INSTANCE_LOG_SIZE", value_name = "QUANTITY", default_value = "10Mi", value_parser = log_size, help_heading = "Cell")]
     pub instance_log_size: u64,
@@ -157,6 +162,17 @@ impl RepArgs {
         Some(FenceFiles {
             deadline: self.fence_deadline_file.clone()?,
             ready: self.fence_ready_file.clone()?,
+        })
+    }
+
+    /// What the witness of this rep's death is started with, if it has one.
+    pub fn witness(&self) -> Option<Vec<OsString>> {
+        let has = self.death_witness && self.executor == ExecutorArg::Process;
+        has.then(|| {
+            let mut flags = self.common.store_flags();
+            flags.extend(["--cell-id".into(), self.cell_id().into()]);
+            flags.extend(["--work-dir".into(), self.work_dir.clone().into()]);
+            flags
         })
     }
 
@@ -272,6 +288,55 @@ mod tests {
         assert_eq!((args.validate(), &*args.cell_id()), (Ok(()), "n1.example"));
         let named = ["--executor", "pods", "--node-name", "n1", "--cell-id", "c1"];
         assert_eq!(parse(&named).unwrap().cell_id(), "c1");
+    }
+
+    #[test]
+    fn a_witness_is_led_to_the_same_store() {
+        let rep = [
+            "--cell-id=c1",
+            "--presence=kubernetes",
+            "--namespace=ns",
+            "--etcd-endpoints=https://a:1,https://b:1",
+            "--etcd-ca=ca.pem",
+            "--etcd-cert=tls.crt",
+            "--etcd-key=tls.key",
+            "--kubeconfig=k",
+            "--context=x",
+            "--log-format=json",
+            "--work-dir=/w",
+        ];
+        let args = parse(&rep).unwrap();
+        let flags = args.witness().expect("a witness");
+        let words = ["diego".into(), "witness".into()].into_iter().chain(flags);
+        let Program::Witness(witness) = Cli::try_parse_from(words).unwrap().program else {
+            panic!("another program");
+        };
+        let (ours, its) = (&args.common, &witness.common);
+        assert_eq!((ours.presence, ours.etcd()), (its.presence, its.etcd()));
+        assert_eq!(
+            (
+                &ours.namespace,
+                &ours.kube.kubeconfig,
+                &ours.kube.context,
+                ours.log_format
+            ),
+            (
+                &its.namespace,
+                &its.kube.kubeconfig,
+                &its.kube.context,
+                its.log_format
+            )
+        );
+        assert_eq!(
+            (&*witness.cell_id, &witness.work_dir),
+            ("c1", &args.work_dir)
+        );
+        for off in [
+            &["--cell-id=c1", "--death-witness=false"][..],
+            &["--executor=pods", "--node-name=n1"],
+        ] {
+            assert_eq!(parse(off).unwrap().witness(), None, "{off:?}");
+        }
     }
 
     #[test]

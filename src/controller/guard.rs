@@ -66,7 +66,13 @@ impl Guard {
 
     /// A Cell's presence was noticed to be gone.
     pub fn noticed(&self, cell: &str, phase: Option<PresencePhase>) {
-        locked(&self.brake).noticed(cell, phase == Some(PresencePhase::Released));
+        let mut brake = locked(&self.brake);
+        match phase {
+            Some(PresencePhase::Dead) => brake.proven(cell),
+            Some(PresencePhase::Released) => brake.noticed(cell, true),
+            Some(PresencePhase::Held | PresencePhase::Draining | PresencePhase::Restarting)
+            | None => brake.noticed(cell, false),
+        }
     }
 
     /// A Cell was judged lost.

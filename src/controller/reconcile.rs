@@ -296,7 +296,9 @@ async fn absent(context: &Arc<Context>, name: &str) -> Duration {
 /// What the rep of a Cell that the resync finds gone had last said, from what was heard of it.
 fn last_words(heard: Option<PresencePhase>, held: bool) -> Option<PresencePhase> {
     match heard {
-        Some(phase @ (PresencePhase::Held | PresencePhase::Released)) => Some(phase),
+        Some(phase @ (PresencePhase::Held | PresencePhase::Released | PresencePhase::Dead)) => {
+            Some(phase)
+        }
         Some(PresencePhase::Restarting) => Some(PresencePhase::Held),
         Some(PresencePhase::Draining) | None if held => Some(PresencePhase::Held),
         // It may have given its presence back since: nobody heard its last words.

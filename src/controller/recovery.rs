@@ -42,6 +42,13 @@ pub struct Loss {
     pub alive: Instant,
 }
 
+impl Loss {
+    /// Whether the machine itself says that the rep and all that it ran are dead: nothing is left to doubt.
+    pub fn is_proven(&self) -> bool {
+        self.phase == Some(PresencePhase::Dead)
+    }
+}
+
 /// Reacts to every presence event; each lost Cell has a task of its own, so that none waits for another.
 pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent>) {
     let mut outage = false;
@@ -91,24 +98,28 @@ pub async fn run(context: Arc<Context>, mut events: mpsc::Receiver<PresenceEvent
 fn gone(context: &Arc<Context>, departure: &Departure, outage: bool) {
     let Presence { cell, value, .. } = &departure.last;
     let ttl = departure.last.ttl().unwrap_or_else(|| context.ttl(cell));
+    let phase = value.as_ref().map(|value| value.phase);
+    let proven = phase == Some(PresencePhase::Dead);
+    // One TTL before the store let go of it there was a renewal. A witness speaks up as soon as the rep is dead.
+    let alive = departure.at.checked_sub(ttl).filter(|_| !proven);
     let mut loss = Loss {
         cell: cell.clone(),
-        phase: value.as_ref().map(|value| value.phase),
+        phase,
         source: match departure.notice {
+            Notice::Watch | Notice::Relist | Notice::Timer if proven => Source::Proof,
             Notice::Watch | Notice::Relist => Source::Watch,
             Notice::Timer => Source::Timer,
         },
         noticed: departure.at,
         noticed_time: Timestamp::now(),
-        // One TTL before the store let go of it there was a renewal.
-        alive: departure.at.checked_sub(ttl).unwrap_or(departure.at),
+        alive: alive.unwrap_or(departure.at),
     };
     // Before any verdict on those that go with it.
     context.guard.noticed(cell, loss.phase);
     context.world(|world| world.mark_gone(cell));
     let context = context.clone();
     tokio::spawn(async move {
-        if outage {
+        if outage && !loss.is_proven() {
             // Nobody saw it go: it is absent, and may only be late to show itself again.
             tokio::time::sleep(ttl).await;
         }
@@ -254,8 +265,8 @@ async fn try_verdict(context: &Arc<Context>, loss: &Loss, again: bool) -> Result
         record.is_some_and(|record| cell::judge(record, &seen) == Verdict::Lost)
     });
     let answer = match is_loss {
-        true => guard::ask(context, &loss.cell, read).await,
-        false => Ok(Answer::Believed { confirmed: false }),
+        true if !loss.is_proven() => guard::ask(context, &loss.cell, read).await,
+        true | false => Ok(Answer::Believed { confirmed: false }),
     };
     let confirmed = match answer.map_err(|error| error.to_string())? {
         Answer::Believed { confirmed } => confirmed,
@@ -310,11 +321,7 @@ async fn lost(context: &Arc<Context>, loss: Loss, record: &CellRecord) {
         .presence_expired
         .get_or_create(&source)
         .inc();
-    tracing::warn!(
-        cell = loss.cell,
-        source = source.source,
-        "the Cell is lost: its presence expired"
-    );
+    tracing::warn!(cell = loss.cell, source = source.source, "the Cell is lost");
     expired(context, &loss.cell, &record.version.uid, loss.source);
     // Begun now and waited for by nobody.
     context.wake_taint(&loss.cell);

@@ -32,10 +32,13 @@ pub struct Recovery {
 
 /// Tells that a Cell is lost, before anything is done about it.
 pub fn expired(context: &Context, cell: &str, cell_uid: &str, source: Source) {
-    let note = format!(
-        "Its presence expired, as the {} noticed: its work is moved to other Cells.",
-        source.as_str()
-    );
+    let why = match source {
+        Source::Watch | Source::Timer | Source::Resync => {
+            format!("Its presence expired, as the {} noticed", source.as_str())
+        }
+        Source::Proof => "Its rep and all that it ran are dead, as its machine told".to_owned(),
+    };
+    let note = format!("{why}: its work is moved to other Cells.");
     let about = reference("Cell", None, cell, cell_uid);
     context
         .events
@@ -68,7 +71,10 @@ pub async fn report(context: &Arc<Context>, recovery: Recovery) {
     let note = format!(
         "{placed} ActualLRPs were placed on other Cells, {waiting} wait for room, {tasks_failed} Tasks were failed, all within {} of being noticed by the {}{began}.",
         millis(took),
-        loss.source.as_str(),
+        match loss.source {
+            Source::Watch | Source::Timer | Source::Resync => loss.source.as_str(),
+            Source::Proof => "witness of its rep",
+        },
     );
     let about = || reference("Cell", None, &loss.cell, &cell_uid);
     match (waiting, unfinished) {

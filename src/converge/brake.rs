@@ -105,6 +105,8 @@ pub struct Brake {
     heard: BTreeSet<String>,
     /// Gave their presence back: that is no loss.
     leaving: BTreeSet<String>,
+    /// Proven to be dead, with no verdict yet: no messenger was lost there.
+    proven: BTreeSet<String>,
     /// The zones of those that were held back, and when they were found to have no object any more.
     held: BTreeMap<String, (String, Option<Instant>)>,
 }
@@ -131,10 +133,23 @@ impl Brake {
         }
     }
 
+    /// A Cell's rep and all that it ran were proven to be dead: that is as certain as a loss can be, and says nothing
+    /// about the messenger of the others' losses.
+    pub fn proven(&mut self, cell: &str) {
+        self.heard.remove(cell);
+        self.gone.remove(cell);
+        self.proven.insert(cell.to_owned());
+    }
+
     /// A Cell was judged lost.
     pub fn lost(&mut self, cell: &str, now: Instant) {
+        let proven = self.proven.contains(cell);
         self.settled(cell);
         self.heard.remove(cell);
+        if proven {
+            self.lost.remove(cell);
+            return;
+        }
         self.lost
             .retain(|_, at| now.saturating_duration_since(*at) < WINDOW);
         self.lost.insert(cell.to_owned(), now);
@@ -143,6 +158,7 @@ impl Brake {
     /// There is nothing to judge about a Cell.
     pub fn settled(&mut self, cell: &str) {
         self.gone.remove(cell);
+        self.proven.remove(cell);
         self.held.remove(cell);
     }
 
@@ -155,6 +171,7 @@ impl Brake {
     /// than before.
     pub fn deleted(&mut self, cell: &str, now: Instant) {
         self.gone.remove(cell);
+        self.proven.remove(cell);
         if let Some((_, at)) = self.held.get_mut(cell) {
             at.get_or_insert(now);
         }
@@ -203,6 +220,9 @@ impl Brake {
         roll: Option<&RollCall>,
         (now, wall): (Instant, Timestamp),
     ) -> Option<Standing> {
+        if self.proven.contains(name) || cell::is_proven_dead(&record.status) {
+            return None;
+        }
         let just_lost = || {
             let within = match self.lost.get(name) {
                 Some(at) => now.saturating_duration_since(*at) < WINDOW,

@@ -305,3 +305,58 @@ fn a_held_cell_whose_object_was_deleted_counts_as_lost() {
     brake.deleted("unknown", now);
     assert_eq!(brake.ruling(&cells, None, 33, after(10)), Ruling::Pass);
 }
+
+#[test]
+fn a_proven_death_passes_and_is_no_doubt_for_others() {
+    let (now, wall) = (
+        Instant::now(),
+        Timestamp::from_second(1_000).expect("a time"),
+    );
+    let present = || CellRecord {
+        status: CellStatus {
+            state: Some(CellState::Present),
+            ..CellStatus::default()
+        },
+        ..fixtures::cell()
+    };
+    let mut cells: BTreeMap<String, CellRecord> = ["a", "b", "c", "d"]
+        .map(|name| (name.to_owned(), present()))
+        .into();
+    let ruled = |brake: &Brake, cells: &BTreeMap<String, CellRecord>| {
+        brake.ruling(cells, None, 33, (now, wall))
+    };
+    let mut brake = Brake::default();
+    ["a", "b", "c"].iter().for_each(|cell| brake.proven(cell));
+    brake.noticed("d", false);
+    assert_eq!(ruled(&brake, &cells), Ruling::Pass, "one that is gone");
+    // After the verdicts, in this process and in the next one.
+    for cell in ["a", "b", "c"] {
+        brake.lost(cell, now);
+        let status = &mut cells.get_mut(cell).expect("there").status;
+        status.state = Some(CellState::Missing);
+        status.last_recovery = Some(LastRecovery {
+            detected_time: Some(MicroTime(wall)),
+            ..fixtures::last_recovery("proof")
+        });
+    }
+    assert_eq!(ruled(&brake, &cells), Ruling::Pass);
+    let mut next = Brake::default();
+    next.noticed("d", false);
+    assert_eq!(ruled(&next, &cells), Ruling::Pass);
+    // The same without a proof is held.
+    for cell in ["a", "b", "c"] {
+        let last = &mut cells.get_mut(cell).expect("there").status.last_recovery;
+        last.as_mut().expect("there").source = Some("watch".into());
+    }
+    assert_eq!(ruled(&next, &cells), hold(4, 4));
+}
+
+#[test]
+fn a_cell_that_is_back_after_a_proven_death_counts_again() {
+    let mut brake = Brake::default();
+    brake.proven("a");
+    brake.heard("a", false);
+    brake.noticed("a", false);
+    assert!(brake.is_gone("a", &fixtures::cell()));
+    assert!(!brake.proven.contains("a"));
+}

@@ -47,15 +47,21 @@ pub enum Source {
     Timer,
     /// The periodic resync: the watch missed it.
     Resync,
+    /// The rep's witness: its machine's word that the rep and all that it ran are dead.
+    Proof,
 }
 
 impl Source {
+    /// All of them.
+    pub const ALL: [Source; 4] = [Source::Watch, Source::Timer, Source::Resync, Source::Proof];
+
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Watch => "watch",
             Source::Timer => "timer",
             Source::Resync => "resync",
+            Source::Proof => "proof",
         }
     }
 }
@@ -91,8 +97,8 @@ pub fn judge(cell: &CellRecord, seen: &Observation) -> Verdict {
             let leaving = match presence.phase() {
                 PresencePhase::Held => false,
                 PresencePhase::Draining | PresencePhase::Released => true,
-                // The next incarnation registers at once, and that tells all.
-                PresencePhase::Restarting => return Verdict::Unchanged,
+                // The next incarnation registers at once, and that tells all; or the presence ends at once.
+                PresencePhase::Restarting | PresencePhase::Dead => return Verdict::Unchanged,
             };
             let incarnation = presence
                 .value
@@ -242,6 +248,13 @@ pub fn held(name: &str, cell: &CellRecord, count: Count, now: Timestamp) -> Cell
 /// Whether the ledger says that the Cell's loss is held back.
 pub fn is_held(status: &CellStatus) -> bool {
     conditions::get(&status.conditions, READY).is_some_and(|ready| ready.reason == MASS_LOSS_HELD)
+}
+
+/// Whether what made the Cell Missing is the proof that its rep and all that it ran are dead.
+pub fn is_proven_dead(status: &CellStatus) -> bool {
+    let last = status.last_recovery.as_ref();
+    let source = last.and_then(|last| last.source.as_deref());
+    status.state == Some(CellState::Missing) && source == Some(Source::Proof.as_str())
 }
 
 /// Whether a Cell whose ledger says that it is there takes no new work all the same.

@@ -53,13 +53,19 @@ fn gone(ledger_epoch: i64, phase: Option<PresencePhase>) -> Observation {
 #[test]
 fn the_table_of_verdicts() {
     use CellState::{Evacuated, Evacuating, Missing, Present};
-    use PresencePhase::{Draining, Held, Released, Restarting};
+    use PresencePhase::{Dead, Draining, Held, Released, Restarting};
     let unreadable = Observation::Held(Presence {
         cell: "a".into(),
         epoch: 9,
         value: None,
     });
     for (state, seen, expected) in [
+        // A proof of death: the end of the presence follows, and is a loss, whatever the rep was about to do.
+        (Some(Present), held(7, "first", Dead), Verdict::Unchanged),
+        (Some(Present), gone(7, Some(Dead)), Verdict::Lost),
+        (Some(Evacuating), gone(7, Some(Dead)), Verdict::Lost),
+        (Some(Missing), gone(7, Some(Dead)), Verdict::Unchanged),
+        (None, gone(7, Some(Dead)), Verdict::Unchanged),
         // Joining: an absence is no loss.
         (None, held(1, "first", Held), Verdict::NewIncarnation),
         (None, gone(7, None), Verdict::Unchanged),

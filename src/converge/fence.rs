@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cell;
 use super::node::{CellNode, NodeRecord, Standing};
 use super::world::CellRecord;
 
@@ -117,7 +118,7 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// What may still run of the work of a lost Cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remains {
-    /// Nothing: the machine is known to be gone.
+    /// Nothing: the machine is known to be gone, or the rep and all that it ran are proven to be dead.
     Nothing,
     /// Nothing that must not run twice: it was killed before the presence could end.
     Fenced,
@@ -174,6 +175,7 @@ pub fn remains(cell: Option<&CellRecord>, node: Option<&NodeRecord>) -> Remains 
             ..
         }) => Remains::Nothing,
         Some(_) if node.is_some_and(is_off) => Remains::Nothing,
+        Some(_) | None if cell::is_proven_dead(&cell.status) => Remains::Nothing,
         Some(_) | None if cell.status.fenced == Some(true) => Remains::Fenced,
         Some(CellNode { name, .. }) => Remains::Unknown {
             node: Some(name.clone()),
@@ -240,6 +242,32 @@ mod tests {
             assert_eq!(until, waits.then_some(at(101_000)), "{now}");
         }
         assert_eq!(locked_until(Timestamp::MIN, at(0)), None);
+    }
+
+    #[test]
+    fn a_proven_death_leaves_nothing_to_wait_for() {
+        use crate::api::CellState;
+        use crate::converge::fixtures;
+        let lost = |source: &str, state| {
+            let mut cell = fixtures::cell();
+            cell.node = None;
+            cell.status.state = Some(state);
+            cell.status.last_recovery = Some(fixtures::last_recovery(source));
+            cell
+        };
+        for fenced in [None, Some(true)] {
+            let mut proven = lost("proof", CellState::Missing);
+            proven.status.fenced = fenced;
+            assert_eq!(remains(Some(&proven), None), Remains::Nothing);
+        }
+        // Another loss, or a former one.
+        for other in [
+            lost("watch", CellState::Missing),
+            lost("proof", CellState::Present),
+        ] {
+            let expected = Remains::Unknown { node: None };
+            assert_eq!(remains(Some(&other), None), expected);
+        }
     }
 
     proptest! {

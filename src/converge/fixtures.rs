@@ -1,6 +1,6 @@
 //! Records that the tests of the rules begin with.
 
-use crate::api::{CellStatus, ExecutorKind, template::Resources};
+use crate::api::{CellStatus, ExecutorKind, LastRecovery, template::Resources};
 
 use super::world::{CellRecord, Version};
 
@@ -20,5 +20,20 @@ pub fn cell() -> CellRecord {
         evacuate: false,
         loss_confirmed: false,
         status: CellStatus::default(),
+    }
+}
+
+/// A loss that this source noticed.
+pub fn last_recovery(source: &str) -> LastRecovery {
+    LastRecovery {
+        epoch: 0,
+        lost_time: None,
+        detected_time: None,
+        recovered_time: None,
+        actual_lrps: 0,
+        waiting_actual_lrps: 0,
+        tasks: 0,
+        source: Some(source.into()),
+        confirmed: None,
     }
 }

@@ -141,7 +141,7 @@ impl ControllerMetrics {
             // They are not limited.
             drop(self.max_workers.get_or_create(&label));
         }
-        for source in [Source::Watch, Source::Timer, Source::Resync].map(Source::as_str) {
+        for source in Source::ALL.map(Source::as_str) {
             drop(self.presence_expired.get_or_create(&SourceLabel { source }));
             drop(
                 self.recovery_start_delay

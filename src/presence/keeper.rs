@@ -37,6 +37,8 @@ use crate::converge::fence::{self, BootTime};
 use decide::BOOT;
 use worker::{Identified, Wires, Worker};
 
+pub(super) use etcd::revoke;
+
 pub use decide::epoch_base;
 pub use report::{FailureKind, KeeperError, KeeperReport, LossReason};
 
@@ -135,6 +137,8 @@ pub struct Keeper {
     pub reports: mpsc::Receiver<KeeperReport>,
     /// The control; may be cloned.
     pub control: KeeperControl,
+    /// The random token that marks whatever this keeper registers, and nothing else.
+    pub holder: String,
 }
 
 /// Control over a running keeper.
@@ -193,7 +197,7 @@ impl Keeper {
             commands: commands_out,
             keeping: keeping_in,
         };
-        let cell = registration.cell_id.clone();
+        let (cell, holder) = (registration.cell_id.clone(), me.holder.clone());
         let work = move || match store {
             StoreConfig::Etcd(config) => {
                 let backend = etcd::EtcdBackend::new(config, &cell);
@@ -213,6 +217,7 @@ impl Keeper {
         Ok(Self {
             reports,
             control: KeeperControl { commands, keeping },
+            holder,
         })
     }
 }

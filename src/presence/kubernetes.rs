@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Config};
 
-use super::{Presence, PresenceValue, StoreError};
+use super::{Presence, PresencePhase, PresenceValue, StoreError};
 use crate::client;
 use crate::metrics::ClientMetrics;
 
@@ -107,6 +107,11 @@ impl Sighting {
             Said::Value(value, _) => Duration::from_secs(value.ttl_seconds.into()),
             Said::Nothing | Said::Unreadable => UNREADABLE_TTL,
         }
+    }
+
+    /// Whether its witness says that the rep and all that it ran are dead.
+    pub fn is_dead(&self) -> bool {
+        matches!(&self.said, Said::Value(value, _) if value.phase == PresencePhase::Dead)
     }
 
     /// The presence, if one is registered. `unknown` is the epoch of one that can't be read.
@@ -229,7 +234,6 @@ fn whole_seconds(ttl: Duration) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PresencePhase;
     use super::*;
 
     fn value() -> PresenceValue {

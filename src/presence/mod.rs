@@ -11,6 +11,7 @@ pub mod etcd;
 pub mod identity;
 pub mod keeper;
 pub mod kubernetes;
+pub mod proof;
 pub mod store;
 pub mod view;
 pub mod watcher;
@@ -45,6 +46,9 @@ pub enum PresencePhase {
     Released,
     /// A restarted rep on the same machine is about to register its new incarnation: no loss.
     Restarting,
+    /// The rep and all that it ran are dead: its witness on the same machine says so, before the TTL can be over (see
+    /// [`proof`]). The last word of that incarnation.
+    Dead,
 }
 
 /// The JSON value of a presence key.

@@ -174,6 +174,22 @@ impl View {
             .collect()
     }
 
+    /// The key is still there, and what was written into it at `revision` says that it is over; learnt at `at`.
+    pub fn end(&mut self, last: Presence, revision: i64, at: Instant) -> Vec<PresenceEvent> {
+        if self.is_old(&last.cell, revision) {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        if let Some(known) = self.get(&last.cell) {
+            if known.epoch != last.epoch {
+                events.push(gone(known.clone(), Notice::Watch, at));
+            }
+            events.push(gone(last.clone(), Notice::Watch, at));
+        }
+        self.learn(last.cell, revision, None);
+        events
+    }
+
     /// Whether something as new is known of this Cell. A key changes at most once per revision.
     fn is_old(&self, cell: &str, revision: i64) -> bool {
         revision <= self.listed

@@ -26,6 +26,7 @@ use super::process::Event;
 use super::records::{Key, Record};
 use super::store::Store;
 use super::watch::Sighting;
+use super::witness::Hold;
 use super::workdir::WorkDir;
 use crate::client::CallError;
 use crate::converge::harmony::Mode;
@@ -72,6 +73,8 @@ pub struct Setup {
     pub address: String,
     /// The program with the subcommand `supervise`.
     pub supervisor: PathBuf,
+    /// What every supervisor has, so that the rep's witness does not speak up before it has ended.
+    pub hold: Option<Hold>,
     /// The work directory.
     pub work_dir: WorkDir,
     /// How often everything is compared with all records.

@@ -13,16 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{Actor, Setup};
 use super::deadline_file::DeadlineFile;
 use super::store::Store;
+use super::witness::{Line, Witness};
 use super::workdir::WorkDir;
-use super::{Rep, RepConfig, RepError, presence, procfs, watch};
+use super::{OWN_PROGRAM, Rep, RepConfig, RepError, presence, procfs, watch};
 use crate::api::ExecutorKind;
 use crate::converge::fence;
 use crate::presence::PresencePhase;
 use crate::presence::identity::{Identity, Owner};
 use crate::presence::keeper::{Keeper, KeeperControl, KeeperError, Registration};
-
-/// The rep's own program, whatever became of its file since it was started.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Sightings that wait for the actor; the watches pause beyond that.
 const SIGHTINGS: usize = 1024;
@@ -88,6 +86,11 @@ impl Rep {
         let store = config.presence.clone();
         let keeper = Keeper::start_in(phase, store, registration, owner)?;
         let control = keeper.control;
+        let (holder, ttl) = (
+            keeper.holder,
+            Duration::from_secs(config.ttl_seconds.into()),
+        );
+        self.tell_witness(&Line::Holds { holder, ttl });
         let follow = presence::follow(keeper.reports, self.metrics.clone());
         let mut follower = tokio::spawn(follow);
         let failed = |ended: Result<Result<(), KeeperError>, tokio::task::JoinError>| match ended {
@@ -123,10 +126,18 @@ impl Rep {
             () = self.until_left_early(&leave) => {}
             () = handover.cancelled() => return Ok(()),
         }
-        give_back(control).await;
+        if give_back(control).await {
+            self.tell_witness(&Line::Left);
+        }
         // What it told last is measured before anything else is.
         let _ = follower.await;
         Ok(())
+    }
+
+    fn tell_witness(&self, line: &Line) {
+        if let Some(witness) = &self.witness {
+            witness.tell(line);
+        }
     }
 
     /// Ends without giving the presence back, so that the next rep of this machine has a full TTL to take it over.
@@ -184,6 +195,7 @@ impl Rep {
             dead_epoch: self.cell.dead_epoch.clone(),
             address: config.address.clone(),
             supervisor: OWN_PROGRAM.into(),
+            hold: self.witness.as_ref().map(Witness::hold),
             work_dir,
             sync_interval: config.sync_interval,
             evacuation_timeout: config.evacuation_timeout,
@@ -251,12 +263,13 @@ fn incarnation(config: &RepConfig) -> Result<String, RepError> {
 }
 
 /// The presence goes last, when nothing runs here any more.
-async fn give_back(control: KeeperControl) {
+async fn give_back(control: KeeperControl) -> bool {
     match control.release().await {
-        Ok(true) | Err(KeeperError::Ended) => {}
+        Ok(true) | Err(KeeperError::Ended) => return true,
         Ok(false) => tracing::warn!("the presence could not be given back; it ends with its TTL"),
         Err(error) => {
             tracing::warn!(%error, "the presence could not be given back; it ends with its TTL")
         }
     }
+    false
 }

@@ -27,9 +27,11 @@ mod settle;
 pub mod store;
 pub mod supervise;
 pub mod watch;
+pub mod witness;
 pub mod workdir;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::Client;
@@ -47,7 +49,11 @@ pub use metrics::RepMetrics;
 use cell::OwnCell;
 use deadline_file::FenceFiles;
 use node::{NodeError, Offer, OwnNode};
+use witness::Witness;
 use workdir::WorkDir;
+
+/// The rep's own program, whatever became of its file since it was started.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// All that a rep is told.
 #[derive(Debug, Clone)]
@@ -86,6 +92,8 @@ pub struct RepConfig {
     pub boot_id_file: PathBuf,
     /// The files between this rep and its fencer, with executor Pods.
     pub fence: Option<FenceFiles>,
+    /// How the witness of its death is started, with executor Process: what follows `diego witness`.
+    pub witness: Option<Vec<OsString>>,
     /// Cancelled when the operator asks a second time to stop: what is left is stopped at once.
     pub hurry: CancellationToken,
 }
@@ -163,7 +171,16 @@ pub async fn run(
     let registered = cell.register().await;
     registered.map_err(|error| cell_error(&config.cell_id, error))?;
     tracing::info!(cell = config.cell_id, zone = config.zone, executor = ?config.executor, "Cell registered");
+    let witness = config.witness.as_ref().and_then(|args| {
+        let started = Witness::start(Path::new(OWN_PROGRAM), args);
+        started
+            .inspect_err(|error| {
+                tracing::warn!(%error, "no death witness can be started; should this rep die, that will be known by the TTL");
+            })
+            .ok()
+    });
     let rep = Rep {
+        witness,
         config,
         client,
         metrics,
@@ -183,6 +200,8 @@ struct Rep {
     metrics: RepMetrics,
     ready: channel::Sender<bool>,
     cell: OwnCell,
+    /// One for all lives: its pipe ends with this process.
+    witness: Option<Witness>,
 }
 
 impl Rep {

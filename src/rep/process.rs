@@ -18,6 +18,7 @@ use super::ports::Ports;
 use super::probe::{self, Finding, Unhealthy};
 use super::procfs;
 use super::supervise::Line;
+use super::witness::Hold;
 use super::workdir::{InstanceDir, ProcessRecord, kill_leftovers};
 use crate::converge::fence::BootTime;
 use crate::converge::process_spec::ProcessSpec;
@@ -41,6 +42,8 @@ pub struct Launch {
     pub probe: bool,
     /// The deadlines it lives by, where it must not run twice.
     pub fence: Option<Deadlines>,
+    /// For its supervisors, where the rep has a witness.
+    pub hold: Option<Hold>,
 }
 
 /// What an instance tells of itself.
@@ -280,6 +283,7 @@ fn program(supervisor: PathBuf, launch: &Launch) -> io::Result<Program> {
         start_timeout: _,
         probe: _,
         fence: _,
+        hold,
     } = launch;
     let cwd = working_directory(spec, dir);
     if !Path::is_dir(&cwd) {
@@ -295,5 +299,6 @@ fn program(supervisor: PathBuf, launch: &Launch) -> io::Result<Program> {
         argv,
         env,
         cwd,
+        hold: hold.clone(),
     })
 }

@@ -1,6 +1,6 @@
 //! Reading /proc: who descends from whom, since when a process runs, and whose environment it was given.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -35,6 +35,17 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
 /// Whether a process has ended and only waits to be collected.
 pub fn is_zombie(pid: i32) -> bool {
     stat(pid).is_some_and(|stat| stat.zombie)
+}
+
+/// Whether any process that is not a zombie was given one of these variables (`NAME=value`).
+pub fn any_with_environment(entries: &BTreeSet<Vec<u8>>) -> bool {
+    pids().any(|pid| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+            environ
+                .split(|byte| *byte == 0)
+                .any(|one| entries.contains(one))
+        })
+    })
 }
 
 /// Every process that was given the variable `entry` (`NAME=value`) and is not a zombie.

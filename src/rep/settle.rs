@@ -140,6 +140,7 @@ impl Actor {
                     fence: container
                         .strict
                         .then(|| Deadlines::new(self.keeping.clone())),
+                    hold: self.setup.hold.clone(),
                 };
                 let (outbox, name) = (self.outbox.clone(), guid.to_owned());
                 let handle = process::start(self.setup.supervisor.clone(), launch, move |event| {

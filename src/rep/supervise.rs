@@ -12,6 +12,9 @@
 //! is left; or `failed REASON` when the command can't be started. `lost REASON` and `fenced MILLISECONDS` may come
 //! between.
 //!
+//! Its standard output is a hold on the pipe of the rep's witness ([`crate::rep::witness`]), where there is one: it lasts until
+//! nothing is left. No command is given that stream: it writes into files, or to the supervisor's standard error.
+//!
 //! With `--log-dir` it also writes the command's output into files there (`logs`), each stream by a thread of its
 //! own: a disk that hangs must not keep the supervisor from killing.
 
@@ -69,19 +72,30 @@ pub struct Logs {
     pub limit: u64,
 }
 
+/// Where a command's standard output and standard error go.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Into files.
+    Files(Logs),
+    /// Both to the supervisor's standard error.
+    Stderr,
+    /// Where the supervisor's own go.
+    Own,
+}
+
 /// The whole of `diego supervise -- COMMAND ARGS...`: runs the command to its end and passes its exit code on
-/// (128 + the signal's number where a signal killed it). Without `logs` the command has the supervisor's output. After
-/// `deadline`, and whatever later one the rep gives, nothing of it runs.
+/// (128 + the signal's number where a signal killed it). After `deadline`, and whatever later one the rep gives, nothing of it
+/// runs.
 pub fn supervise_main(
     command: impl IntoIterator<Item = impl Into<OsString>>,
-    logs: Option<Logs>,
+    output: Output,
     deadline: Option<BootTime>,
 ) -> ExitCode {
     let command = command.into_iter().map(Into::into).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(supervise(command, logs, deadline))) {
+    match runtime.and_then(|runtime| runtime.block_on(supervise(command, output, deadline))) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!(
@@ -94,7 +108,7 @@ pub fn supervise_main(
 
 async fn supervise(
     command: Vec<OsString>,
-    logs: Option<Logs>,
+    output: Output,
     deadline: Option<BootTime>,
 ) -> io::Result<u8> {
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -108,7 +122,7 @@ async fn supervise(
     // A group of its own, so that a command that signals its whole group does not hit the supervisor.
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).process_group(0);
-    let mut pumps = match Pumps::start(&mut command, logs) {
+    let mut pumps = match Pumps::start(&mut command, output) {
         Ok(pumps) => pumps,
         Err(error) => {
             rep.tell(&Line::Failed(format!("its output can't be read: {error}")));
@@ -201,20 +215,26 @@ struct Pumps {
 
 impl Pumps {
     /// Directs the command's output to them.
-    fn start(command: &mut Command, logs: Option<Logs>) -> io::Result<Pumps> {
+    fn start(command: &mut Command, output: Output) -> io::Result<Pumps> {
         let (tell, lost) = mpsc::unbounded_channel();
-        if let Some(Logs { dir, limit }) = logs {
-            let pump = |name: &'static str, pipe: PipeReader| {
-                let (tell, log) = (tell.clone(), LogFile::new(&dir, name, limit));
-                std::thread::Builder::new()
-                    .name(name.into())
-                    .stack_size(PUMP_STACK)
-                    .spawn(move || logs::pump(pipe, log, |why| drop(tell.send(why))))
-            };
-            let (stdout, stderr) = (io::pipe()?, io::pipe()?);
-            pump("stdout.log", stdout.0)?;
-            pump("stderr.log", stderr.0)?;
-            command.stdout(stdout.1).stderr(stderr.1);
+        match output {
+            Output::Own => {}
+            Output::Stderr => {
+                command.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+            }
+            Output::Files(Logs { dir, limit }) => {
+                let pump = |name: &'static str, pipe: PipeReader| {
+                    let (tell, log) = (tell.clone(), LogFile::new(&dir, name, limit));
+                    std::thread::Builder::new()
+                        .name(name.into())
+                        .stack_size(PUMP_STACK)
+                        .spawn(move || logs::pump(pipe, log, |why| drop(tell.send(why))))
+                };
+                let (stdout, stderr) = (io::pipe()?, io::pipe()?);
+                pump("stdout.log", stdout.0)?;
+                pump("stderr.log", stderr.0)?;
+                command.stdout(stdout.1).stderr(stderr.1);
+            }
         }
         Ok(Pumps { lost })
     }

@@ -5,6 +5,7 @@
 //! <work-dir>/ended/<time>-<process>-<index>-<guid>/stdout.log  stdout.log.1  stderr.log  stderr.log.1
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -202,6 +203,56 @@ impl InstanceDir {
     }
 }
 
+/// The instances whose directories are there, when nobody is to use these any more.
+#[derive(Debug)]
+pub struct Leftovers {
+    /// The marks in the environment of their processes.
+    marks: BTreeSet<Vec<u8>>,
+    records: Vec<ProcessRecord>,
+}
+
+impl Leftovers {
+    /// Those in this work directory now.
+    ///
+    /// # Errors
+    /// When that can't be read; a directory that is not there has none.
+    pub fn of(root: &Path) -> io::Result<Leftovers> {
+        let boot = procfs::boot_id()?;
+        let mut left = Leftovers {
+            marks: BTreeSet::new(),
+            records: Vec::new(),
+        };
+        let entries = match fs::read_dir(root.join("instances")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(left),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if let Some(guid) = entry.file_name().to_str().filter(|guid| is_safe_guid(guid)) {
+                left.marks
+                    .insert(format!("{GUID_VARIABLE}={guid}").into_bytes());
+            }
+            let dir = InstanceDir {
+                path: entry.path(),
+                log_limit: DEFAULT_LOG_LIMIT,
+            };
+            left.records
+                .extend(dir.process().filter(|record| record.boot_id == boot));
+        }
+        Ok(left)
+    }
+
+    /// Whether any process of theirs lives.
+    pub fn any(&self) -> bool {
+        let lives = |(pid, started): (i32, Option<u64>)| {
+            started.is_some() && procfs::start_ticks(pid) == started && !procfs::is_zombie(pid)
+        };
+        let mut recorded = self.records.iter();
+        recorded.any(|record| lives(record.command) || lives(record.supervisor))
+            || !self.marks.is_empty() && procfs::any_with_environment(&self.marks)
+    }
+}
+
 /// Kills every process of an instance and waits until they are gone: those on record, and those that carry its guid
 /// in their environment.
 ///
@@ -306,7 +357,9 @@ mod tests {
             .env(GUID_VARIABLE, &guid)
             .spawn()
             .expect("sleep");
+        assert!(Leftovers::of(root.path()).expect("read").any());
         WorkDir::open(root.path()).expect("opened again");
+        assert!(!Leftovers::of(root.path()).expect("read").any());
         // Killed, and only not collected yet, because it is our child.
         assert!(!left.wait().expect("ended").success());
         assert_eq!(fs::read_dir(work.instances()).expect("there").count(), 0);

@@ -164,7 +164,9 @@ impl Sim {
         let loss = Loss {
             cell: name.to_owned(),
             phase: heard.and_then(|heard| match heard.phase {
-                phase @ (PresencePhase::Held | PresencePhase::Released) => Some(phase),
+                phase @ (PresencePhase::Held | PresencePhase::Released | PresencePhase::Dead) => {
+                    Some(phase)
+                }
                 PresencePhase::Restarting => Some(PresencePhase::Held),
                 PresencePhase::Draining => None,
             }),

@@ -105,6 +105,7 @@ pub fn launch(wanted: Wanted<'_>) -> Instance {
         start_timeout: wanted.start_timeout,
         probe: wanted.probe,
         fence: wanted.fence,
+        hold: None,
     };
     let (tell, events) = mpsc::unbounded_channel();
     let handle = start(diego(), launch, move |event| drop(tell.send(event)));

@@ -29,6 +29,16 @@ pub struct Rep {
     extra: Vec<String>,
 }
 
+/// The witness of a rep that is still there ends with the test, and does not look for a store that is gone.
+impl Drop for Rep {
+    fn drop(&mut self) {
+        let running = self.process.is_running();
+        if let Some(witness) = tree::witness(self.process.pid()).filter(|_| running) {
+            tree::kill_one(witness);
+        }
+    }
+}
+
 /// The controller and where it answers.
 pub struct Controller {
     /// The process.
@@ -351,11 +361,15 @@ impl Site {
         }
     }
 
-    /// Kills a rep alone, and starts it again at once in the same work directory.
+    /// Kills a rep, and starts it again at once in the same work directory. Its witness goes first: what is looked at is what
+    /// the next rep does, and not who is faster.
     pub async fn restart_rep(&mut self, name: &str) -> Result<(), Failure> {
         let Some(rep) = self.reps.remove(name) else {
             return Err(format!("there is no rep {name}").into());
         };
+        if let Some(witness) = tree::witness(rep.process.pid()) {
+            tree::kill_one(witness);
+        }
         rep.process.kill();
         rep.process.wait().await;
         let extra: Vec<&str> = rep.extra.iter().map(String::as_str).collect();

@@ -27,6 +27,7 @@ mod observer;
 mod old_cluster;
 mod pods;
 mod probes;
+mod proof;
 mod reasons;
 mod retire;
 mod safety_net;

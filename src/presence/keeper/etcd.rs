@@ -15,8 +15,10 @@ use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::backend::{Answer, Ask, Attempt, Backend, Epochs, Failure, Held};
 use super::decide::{Found, Step, decide, epoch_base};
 use super::{KeeperError, LossReason, RETRY_MIN, Sent};
-use ending::{end_former_life, json, revoke};
+use ending::{end_former_life, json};
 use lane::{Lane, Renewal};
+
+pub(in crate::presence) use ending::revoke;
 
 /// One exchange while registering. These write to the store's disks, so they get more time than a renewal.
 const TIMEOUT: Duration = Duration::from_secs(1);

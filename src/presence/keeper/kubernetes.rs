@@ -90,7 +90,12 @@ impl LeaseBackend {
             // Whoever damaged it, it is ours to mend.
             Said::Unreadable => (None, own || silent),
             Said::Value(value, _) => {
-                let over = value.phase == PresencePhase::Released || silent;
+                let over = match value.phase {
+                    PresencePhase::Released | PresencePhase::Dead => true,
+                    PresencePhase::Held | PresencePhase::Draining | PresencePhase::Restarting => {
+                        silent
+                    }
+                };
                 (Some(value), over)
             }
         };

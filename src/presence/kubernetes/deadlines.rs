@@ -60,7 +60,7 @@ impl Entry {
             .as_ref()
             .filter(|presence| match presence.phase() {
                 PresencePhase::Held | PresencePhase::Draining => true,
-                PresencePhase::Released | PresencePhase::Restarting => false,
+                PresencePhase::Released | PresencePhase::Restarting | PresencePhase::Dead => false,
             })
     }
 }
@@ -128,20 +128,23 @@ impl Deadlines {
             (known.missing, known.version) = (true, seen.version);
             return;
         }
-        let deadline = now + seen.ttl();
+        // What is proven to be dead is over at once, and stays so until another registers.
+        let deadline = (!seen.is_dead()).then(|| now + seen.ttl());
         let entry = Entry {
             uid: seen.uid.clone(),
             version: seen.version,
             ttl: seen.ttl(),
             presence: self.presence(seen),
             missing: false,
-            deadline: Some(deadline),
+            deadline,
         };
         let former = self.cells.insert(seen.cell.clone(), entry);
         if let Some(former) = former.and_then(|former| former.deadline) {
             self.order.remove(&(former, seen.cell.clone()));
         }
-        self.order.insert((deadline, seen.cell.clone()));
+        if let Some(deadline) = deadline {
+            self.order.insert((deadline, seen.cell.clone()));
+        }
     }
 
     /// The presence that a Lease shows, as far as it is told by the Lease and what is known of its Cell.

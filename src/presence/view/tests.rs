@@ -416,3 +416,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_last_word_ends_a_presence_once() {
+    let at = Instant::now();
+    let mut view = listed(at);
+    let dead = |epoch| valued("a", epoch, PresencePhase::Dead);
+    assert_eq!(
+        short(&view.end(dead(10), 30, at)),
+        "",
+        "older than the list"
+    );
+    let events = view.end(dead(10), 31, at);
+    assert!(
+        matches!(&events[..], [PresenceEvent::Gone(gone)] if gone.last.phase() == PresencePhase::Dead)
+    );
+    assert_eq!(short(&view.end(dead(10), 31, at)), "", "told");
+    assert_eq!(short(&view.delete("a", None, 32, at)), "", "told");
+    // Registered again, and the registration was not delivered.
+    let mut view = listed(at);
+    assert_eq!(short(&view.end(dead(11), 31, at)), "-a@10 -a@11");
+    assert_eq!(short(&view.put(presence("a", 12), 33, at)), "+a@12");
+}

@@ -256,6 +256,7 @@ impl LeaseFeed {
         }
         deadlines.observe(&seen, line.heard);
         match deadlines.presence(&seen) {
+            Some(presence) if seen.is_dead() => line.view.end(presence, seen.version, line.heard),
             // A live read may have shown it before the watch did.
             Some(presence) if !deadlines.has_ended(&seen.cell) => {
                 line.view.put(presence, seen.version, line.heard)

@@ -14,6 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 
 use super::super::supervise::{Line, Logs};
+use super::super::witness::Hold;
 use crate::converge::fence::BootTime;
 
 /// A supervisor that was told to kill and does not end within this is no longer waited for: the process it can't
@@ -31,6 +32,8 @@ pub(in crate::rep) struct Program {
     pub(in crate::rep) env: BTreeMap<String, String>,
     /// Its working directory.
     pub(in crate::rep) cwd: PathBuf,
+    /// The supervisor has it until it ends.
+    pub(in crate::rep) hold: Option<Hold>,
 }
 
 /// A running supervisor. It kills what it runs when this is dropped, or when the rep dies.
@@ -55,8 +58,7 @@ impl Supervised {
             .arg("--log-dir")
             .arg(&logs.dir)
             .args(["--log-size", &logs.limit.to_string()])
-            .args(deadline.map(|deadline| format!("--deadline={deadline}")))
-            .stdout(Stdio::null());
+            .args(deadline.map(|deadline| format!("--deadline={deadline}")));
         Self::spawn(command, program)
     }
 
@@ -67,12 +69,17 @@ impl Supervised {
         command
             .arg0("diego")
             .arg("supervise")
-            .stdout(write.try_clone()?)
+            .arg("--output-to-stderr")
             .stderr(write);
         Ok((Self::spawn(command, program)?, read))
     }
 
     fn spawn(mut command: Command, program: &Program) -> io::Result<Supervised> {
+        // Standard output is the supervisor's alone: what it runs is given other streams.
+        command.stdout(match &program.hold {
+            Some(hold) => Stdio::from(hold.try_clone()?),
+            None => Stdio::null(),
+        });
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = command

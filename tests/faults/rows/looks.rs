@@ -50,7 +50,7 @@ pub async fn none_ended(stage: &Stage) -> Result<(), Failure> {
 /// The controller has seen no Cell lost, holds back no loss, and has moved nothing off a missing one.
 pub async fn no_loss(stage: &Stage) -> Result<(), Failure> {
     let text = stage.site.metrics().await?;
-    let sources = ["watch", "timer", "resync"];
+    let sources = ["watch", "timer", "resync", "proof"];
     let losses =
         sources.map(|source| format!("diego_cell_presence_expired_total{{source=\"{source}\"}}"));
     let others = [

@@ -12,7 +12,7 @@ use crate::network::Way;
 use crate::observer::facts::now;
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{ONCE, RECOVERY, Setup, Stage, THREE, WEB};
-use crate::support::{Failure, eventually, site::START};
+use crate::support::{Failure, eventually, site::START, tree};
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -98,7 +98,8 @@ async fn a_third(stage: &mut Stage) -> Result<Figures, Failure> {
     let lost = ["a", "e", "h"];
     let since = stage.fault();
     for cell in lost {
-        stage.site.rep(&stage.cell(cell)).process.kill();
+        // With its witness: these are machines, and their presences expire.
+        tree::kill_tree(stage.site.rep(&stage.cell(cell)).process.pid());
     }
     // The last of them may have renewed a third of a TTL later than the first; they are judged together.
     let within = RECOVERY.later(2);

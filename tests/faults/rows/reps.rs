@@ -5,7 +5,7 @@ use diego_operator::api::{ActualLRPState, CellState};
 use super::looks::{self, no_loss, none_ended, versions};
 use crate::row::{Figures, Protection, Row, Tried};
 use crate::stage::{RECOVERY, Setup, Stage, THREE, WEB};
-use crate::support::{Failure, eventually, site::START};
+use crate::support::{Failure, eventually, site::START, tree};
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -14,7 +14,7 @@ pub fn rows() -> Vec<Row> {
             fault: "a rep is killed and stays dead",
             promise: "its instances run elsewhere, at most 5.6 s and their start later; its running Tasks fail, pending ones wait on",
             tried: Tried::Here {
-                injected: "SIGKILL of the rep",
+                injected: "SIGKILL of the rep and of its witness, as when the machine ends",
                 protection: Protection::Seen {
                     without: "the controller reacts to a presence that ends, and does not wait for its periodic pass",
                     said: "all ran elsewhere after 30.31 s",
@@ -94,6 +94,8 @@ async fn killed(stage: &mut Stage) -> Result<Figures, Failure> {
     stage.run_waiting_task("nowhere").await?;
     let since = stage.fault();
     let lost = stage.cell("b");
+    let rep = stage.site.rep(&lost).process.pid();
+    tree::kill_one(tree::witness(rep).ok_or("the rep has no witness")?);
     stage.site.rep(&lost).process.kill();
     let away = stage.recovered(&before, &["b"], since, RECOVERY).await?;
     stage.tasks_failed(1, 2).await?;

@@ -33,7 +33,7 @@ const CONTROLLER: [&str; 21] = [
     "--metrics-token-audience=diego-metrics,other",
 ];
 
-const REP: [&str; 17] = [
+const REP: [&str; 18] = [
     "--cell-id=cell-1",
     "--zone=z1",
     "--executor=process",
@@ -45,6 +45,7 @@ const REP: [&str; 17] = [
     "--work-dir=/var/lib/diego",
     "--evacuation-timeout-seconds=600",
     "--instance-log-size=1Mi",
+    "--death-witness=true",
     "--node-name=node-1",
     "--fence-deadline-file=/run/fence/deadline",
     "--fence-ready-file=/run/fence/ready",

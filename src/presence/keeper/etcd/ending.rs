@@ -48,7 +48,7 @@ pub(super) async fn end_former_life(
 }
 
 /// Ends a lease, and whatever hangs on it; one that is gone already is as good.
-pub(super) async fn revoke(client: &Client, lease: i64) -> Result<(), StoreError> {
+pub(in crate::presence) async fn revoke(client: &Client, lease: i64) -> Result<(), StoreError> {
     match within(TIMEOUT, client.lease_client().revoke(lease)).await {
         Err(StoreError::Etcd(error)) if is_not_found(&error) => Ok(()),
         other => other.map(drop),

@@ -403,3 +403,31 @@ fn what_the_watch_told_is_fresh_for_half_of_the_shortest_ttl() {
     let late: Vec<&str> = deadlines.overdue(at(start, 4.0)).collect();
     assert_eq!(late, ["a"]);
 }
+
+#[test]
+fn what_is_proven_to_be_dead_is_over_at_once_until_another_registers() {
+    let dead = |version, epoch| {
+        let mut seen = seen("a", version, epoch);
+        if let Said::Value(value, _) = &mut seen.said {
+            value.phase = PresencePhase::Dead;
+        }
+        seen
+    };
+    let (start, mut deadlines) = (Instant::now(), Deadlines::default());
+    deadlines.relisted([&seen("a", 1, 1), &seen("b", 2, 2)], 100, start);
+    // Without any write of ours: no clock has a part in it.
+    deadlines.observe(&dead(3, 1), start);
+    assert!(deadlines.is_over("a") && deadlines.has_ended("a"));
+    let live: Vec<String> = deadlines.live().map(|presence| presence.cell).collect();
+    assert_eq!(live, ["b"]);
+    assert!(!deadlines.end("a"), "nothing to be told by the clock");
+    // A renewal that was on its way, a new list, a deletion: it stays so.
+    deadlines.observe(&dead(4, 1), start);
+    deadlines.relisted([&dead(5, 1), &seen("b", 2, 2)], 101, start);
+    assert!(deadlines.has_ended("a"));
+    deadlines.observe(&seen("a", 6, 2), start);
+    assert!(!deadlines.is_over("a"));
+    deadlines.observe(&dead(7, 2), start);
+    assert!(deadlines.deleted(&dead(8, 2), start));
+    assert_eq!(deadlines.unannounced("a"), None);
+}
