@@ -15,6 +15,7 @@ use diego_operator::presence::keeper::{
     Keeper, KeeperControl, KeeperReport, KnownEpoch, Registration,
 };
 use diego_operator::presence::store::StoreConfig;
+use diego_operator::presence::ttl::Ttl;
 use diego_operator::rep::cell::OwnCell;
 use diego_operator::rep::store::Store;
 use diego_operator::rep::{RepConfig, RepMetrics};
@@ -199,7 +200,8 @@ impl Member {
         let registration = Registration {
             cell_id: config.cell_id.clone(),
             incarnation: uuid::Uuid::new_v4().to_string(),
-            ttl_seconds: config.ttl_seconds,
+            ttl: config.ttl,
+            cells: Default::default(),
             known_epoch: KnownEpoch::default(),
             dead_epoch: own.dead_epoch.clone(),
             fence: false,
@@ -244,6 +246,7 @@ async fn follow(mut reports: mpsc::Receiver<KeeperReport>, renewals: Arc<Renewal
             }
             KeeperReport::Registered { .. }
             | KeeperReport::RegistrationFailed { .. }
+            | KeeperReport::TtlChanged { .. }
             | KeeperReport::Refused { .. }
             | KeeperReport::Superseded
             | KeeperReport::Released { .. } => {}
@@ -265,7 +268,7 @@ fn config_of(plan: &Plan, n: usize, presence: StoreConfig) -> RepConfig {
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         executor: ExecutorKind::Process,
-        ttl_seconds: plan.ttl,
+        ttl: Ttl::seconds(plan.ttl),
         work_dir: "/nonexistent".into(),
         instance_log_size: 0,
         address: ADDRESS.into(),
