@@ -84,7 +84,12 @@ impl<B: Backend> Worker<B> {
                         return Outcome::Lost(LossReason::LeaseGone);
                     }
                     let sent = Sent::now();
-                    match self.backend.renew(&mut held, deadline).await {
+                    // One that came too slow is tried again over a new connection, which takes longer.
+                    let limit = match failures {
+                        0 => deadline,
+                        _ => (self.lasts(&held) / 3).min(MAX_ANSWER),
+                    };
+                    match self.backend.renew(&mut held, limit).await {
                         Ok(Answer::Renewed) => {
                             self.renewed(sent, &mut failures);
                             let sent = match writing.as_ref().is_none_or(JoinHandle::is_finished) {
