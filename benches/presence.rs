@@ -13,6 +13,7 @@ use diego_operator::presence::identity::Owner;
 use diego_operator::presence::keeper::{Keeper, KeeperReport, KnownEpoch, Registration};
 use diego_operator::presence::kubernetes::KubernetesConfig;
 use diego_operator::presence::store::{self, StoreConfig};
+use diego_operator::presence::ttl::Ttl;
 use local_cluster::{Etcd, EtcdOptions, LocalCluster, Options, ServerProcess};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc};
@@ -187,7 +188,8 @@ async fn start(
     let registration = Registration {
         cell_id: cell.clone(),
         incarnation: "life-1".into(),
-        ttl_seconds: TTL,
+        ttl: Ttl::seconds(TTL),
+        cells: Default::default(),
         known_epoch: KnownEpoch::default(),
         dead_epoch: KnownEpoch::default(),
         fence: false,

@@ -134,7 +134,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
     let Some(address) = address.await? else {
         return Ok(());
     };
-    let (fence, witness) = (args.fence(), args.witness());
+    let (fence, witness, ttl) = (args.fence(), args.witness(), args.ttl());
     let config = RepConfig {
         capacity: args.capacity(),
         evacuation_timeout: args.evacuation_timeout(),
@@ -145,7 +145,7 @@ async fn run_rep(args: RepArgs) -> Result<(), Failure> {
         placement_tags: args.placement_tags,
         optional_placement_tags: args.optional_placement_tags,
         executor: args.executor.into(),
-        ttl_seconds: args.presence_ttl_seconds,
+        ttl,
         work_dir: args.work_dir,
         instance_log_size: args.instance_log_size,
         sync_interval: SYNC_INTERVAL,

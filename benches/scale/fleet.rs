@@ -15,6 +15,7 @@ use diego_operator::presence::keeper::{
     Keeper, KeeperControl, KeeperReport, KnownEpoch, Registration,
 };
 use diego_operator::presence::store::StoreConfig;
+use diego_operator::presence::ttl::Ttl;
 use diego_operator::rep::cell::OwnCell;
 use diego_operator::rep::store::Store;
 use diego_operator::rep::{RepConfig, RepMetrics};
@@ -209,7 +210,8 @@ impl Member {
         let registration = Registration {
             cell_id: config.cell_id.clone(),
             incarnation: uuid::Uuid::new_v4().to_string(),
-            ttl_seconds: config.ttl_seconds,
+            ttl: config.ttl,
+            cells: Default::default(),
             known_epoch: KnownEpoch::default(),
             dead_epoch: own.dead_epoch.clone(),
             fence: false,
@@ -255,6 +257,7 @@ async fn follow(mut reports: mpsc::Receiver<KeeperReport>, renewals: Arc<Renewal
             }
             KeeperReport::Registered { .. }
             | KeeperReport::RegistrationFailed { .. }
+            | KeeperReport::TtlChanged { .. }
             | KeeperReport::Refused { .. }
             | KeeperReport::Superseded
             | KeeperReport::Released { .. } => {}
@@ -276,7 +279,7 @@ fn config_of(plan: &Plan, (n, ttl_seconds): (usize, u32), presence: StoreConfig)
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         executor: ExecutorKind::Process,
-        ttl_seconds,
+        ttl: Ttl::seconds(ttl_seconds),
         work_dir: "/nonexistent".into(),
         instance_log_size: 0,
         address: ADDRESS.into(),

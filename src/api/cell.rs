@@ -33,6 +33,7 @@ use super::schema;
     printcolumn(name = "Executor", type_ = "string", json_path = ".spec.executor", priority = "1"),
     printcolumn(name = "Memory", type_ = "string", json_path = ".spec.capacity.memory", priority = "1"),
     printcolumn(name = "Allocated", type_ = "string", json_path = ".status.allocated.memory", priority = "1"),
+    printcolumn(name = "TTL", type_ = "string", json_path = ".status.presenceTTL", priority = "1"),
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = "1"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +133,14 @@ pub struct CellStatus {
     /// True while instances of DesiredLRPs with missingCellPolicy Strict are stopped here before the presence can end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced: Option<bool>,
+    /// How long the Cell may be silent before it counts as lost: the TTL of its presence, such as 5s or 500ms.
+    #[serde(
+        default,
+        rename = "presenceTTL",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 32))]
+    pub presence_ttl: Option<String>,
     /// Resources taken by what is assigned to this Cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocated: Option<Allocated>,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::CommonArgs;
+use super::{CommonArgs, PresenceKind};
 use crate::api::{Capacity, ExecutorKind, quantity};
+use crate::presence::ttl::{Bounds, Ttl, parse_seconds};
 use crate::rep::deadline_file::FenceFiles;
 use crate::rep::node::Offer;
 use crate::rep::procfs::BOOT_ID;
@@ -26,9 +27,16 @@ pub struct RepArgs {
     /// where it has any
     #[arg(long, env = "DIEGO_ZONE", value_name = "NAME", default_value = "default", value_parser = zone, help_heading = "Cell")]
     pub zone: String,
-    /// Seconds after its last renewal at which the Cell counts as lost (PRESENCE_TTL)
-    #[arg(long, env = "DIEGO_PRESENCE_TTL_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600), help_heading = "Cell")]
-    pub presence_ttl_seconds: u32,
+    /// Seconds after its last renewal at which the Cell counts as lost (PRESENCE_TTL), from 0.3 on with --presence
+    /// kubernetes and whole ones with etcd; auto chooses the shortest that renewals and the number of Cells allow
+    #[arg(long, visible_alias = "presence-ttl", env = "DIEGO_PRESENCE_TTL_SECONDS", value_name = "SECONDS|auto", default_value = "5", value_parser = TtlArg::parse, help_heading = "Cell")]
+    pub presence_ttl_seconds: TtlArg,
+    /// The shortest that --presence-ttl-seconds auto chooses; under 2 nothing with missingCellPolicy Strict runs here
+    #[arg(long, env = "DIEGO_PRESENCE_TTL_MIN_SECONDS", value_name = "SECONDS", default_value = "2", value_parser = parse_seconds, help_heading = "Cell")]
+    pub presence_ttl_min_seconds: Duration,
+    /// The longest that --presence-ttl-seconds auto chooses
+    #[arg(long, env = "DIEGO_PRESENCE_TTL_MAX_SECONDS", value_name = "SECONDS", default_value = "30", value_parser = parse_seconds, help_heading = "Cell")]
+    pub presence_ttl_max_seconds: Duration,
     /// What runs the work: child processes of this program, or Pods that the controller makes
     #[arg(
         long,
@@ -133,6 +141,7 @@ impl RepArgs {
     /// # Errors
     /// What is missing or does not fit.
     pub fn validate(&self) -> Result<(), String> {
+        self.validate_ttl()?;
         if let (ExecutorArg::Process, Some(file)) = (self.executor, &self.fence_deadline_file) {
             return Err(format!(
                 "--fence-deadline-file {}: is for --executor pods; processes are fenced by their supervisors: leave it out",
@@ -149,6 +158,32 @@ impl RepArgs {
                 })
             }
         }
+    }
+
+    /// How long the presence lasts.
+    pub fn ttl(&self) -> Ttl {
+        match self.presence_ttl_seconds {
+            TtlArg::Seconds(ttl) => Ttl::Fixed(ttl),
+            TtlArg::Auto => Ttl::Auto(Bounds {
+                min: self.presence_ttl_min_seconds,
+                max: self.presence_ttl_max_seconds,
+                ..Bounds::default()
+            }),
+        }
+    }
+
+    /// What the presence store can't do of that, which takes another flag to tell.
+    fn validate_ttl(&self) -> Result<(), String> {
+        let (min, max) = (self.presence_ttl_min_seconds, self.presence_ttl_max_seconds);
+        if min > max {
+            return Err(format!(
+                "--presence-ttl-min-seconds {}: is more than --presence-ttl-max-seconds {}; lower it, or raise the other",
+                min.as_secs_f64(),
+                max.as_secs_f64()
+            ));
+        }
+        let whole = matches!(self.common.presence, PresenceKind::Etcd);
+        self.ttl().check(whole).map_err(|error| error.to_string())
     }
 
     /// The Cell's name.
@@ -197,6 +232,26 @@ impl RepArgs {
     /// How long a graceful stop waits.
     pub fn evacuation_timeout(&self) -> Duration {
         Duration::from_secs(self.evacuation_timeout_seconds)
+    }
+}
+
+/// The TTL, as the flag gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TtlArg {
+    /// This one
+    Seconds(Duration),
+    /// The rep chooses it
+    Auto,
+}
+
+impl TtlArg {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => parse_seconds(text)
+                .map(Self::Seconds)
+                .map_err(|problem| format!("{problem}, or auto")),
+        }
     }
 }
 
@@ -378,6 +433,42 @@ mod tests {
             .all(|word| error.contains(word)),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_ttl_may_be_a_fraction_where_the_store_takes_one_and_may_be_chosen() {
+        let parse = |flags: &[&str]| parse(&[&["--cell-id=c1"], flags].concat());
+        assert_eq!(parse(&[]).unwrap().ttl(), Ttl::seconds(5));
+        let half = parse(&["--presence-ttl=0.5", "--presence=kubernetes"]).unwrap();
+        assert_eq!(half.ttl(), Ttl::Fixed(Duration::from_millis(500)));
+        assert_eq!(half.validate(), Ok(()));
+        let etcd = ["--presence-ttl-seconds=2.5", "--presence=etcd"];
+        let error = parse(&etcd).unwrap().validate().unwrap_err();
+        assert!(
+            ["--presence-ttl-seconds 2.5", "set", "to 3 or more"]
+                .iter()
+                .all(|part| error.contains(part)),
+            "{error}"
+        );
+        for wrong in ["0.2", "0", "500ms", "Auto", "3601", "5s", ""] {
+            let error = parse(&[&*format!("--presence-ttl-seconds={wrong}")]).unwrap_err();
+            assert!(
+                error.contains("0.3 to 3600") && error.contains("auto"),
+                "{error}"
+            );
+        }
+        let auto = parse(&["--presence-ttl=auto", "--presence-ttl-max-seconds=10"]).unwrap();
+        let Ttl::Auto(bounds) = auto.ttl() else {
+            panic!("{:?}", auto.ttl());
+        };
+        assert_eq!(bounds.max, Duration::from_secs(10));
+        let crossed = [
+            "--presence-ttl=auto",
+            "--presence-ttl-min-seconds=40",
+            "--presence=kubernetes",
+        ];
+        let error = parse(&crossed).unwrap().validate().unwrap_err();
+        assert!(error.contains("--presence-ttl-max-seconds 30"), "{error}");
     }
 
     #[test]

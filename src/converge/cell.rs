@@ -172,6 +172,7 @@ pub fn apply(
         && Some(*epoch) >= next.epoch
     {
         next.fenced = value.fence.then_some(true);
+        next.presence_ttl = Some(format!("{:?}", value.ttl));
     }
     match (seen, verdict) {
         (_, Verdict::Unchanged) => {}

@@ -22,7 +22,7 @@ fn held(epoch: i64, incarnation: &str, phase: PresencePhase) -> Observation {
     let value = PresenceValue {
         cell_id: "a".into(),
         incarnation: incarnation.into(),
-        ttl_seconds: 5,
+        ttl: std::time::Duration::from_secs(5),
         phase,
         owner: String::new(),
         holder: String::new(),

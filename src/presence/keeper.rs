@@ -20,11 +20,12 @@ mod backend;
 mod decide;
 mod etcd;
 mod kubernetes;
+mod pace;
 mod report;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::PresencePhase;
 use super::identity::{Identity, Owner};
 use super::store::StoreConfig;
+use super::ttl::Ttl;
 use crate::boottime;
 use crate::converge::fence::{self, BootTime};
 use decide::BOOT;
@@ -40,6 +42,7 @@ use worker::{Identified, Wires, Worker};
 pub(super) use etcd::revoke;
 
 pub use decide::epoch_base;
+pub use pace::Reason;
 pub use report::{FailureKind, KeeperError, KeeperReport, LossReason};
 
 /// The shortest pause between tries; the longest is the renewal interval.
@@ -53,7 +56,9 @@ pub struct Registration {
     /// The life of the Cell's containers that now begins, or goes on.
     pub incarnation: String,
     /// How long the store keeps the presence without a renewal; `--presence-ttl-seconds`.
-    pub ttl_seconds: u32,
+    pub ttl: Ttl,
+    /// How many Cells there are, for a TTL that is chosen here.
+    pub cells: CellCount,
     /// The greatest epoch that the ledger has of this Cell: the next one must be greater, also in a store that lost
     /// its data.
     pub known_epoch: KnownEpoch,
@@ -79,6 +84,22 @@ impl KnownEpoch {
     }
 }
 
+/// How many Cells there are; shared between who counts them and who chooses a TTL by it.
+#[derive(Debug, Clone, Default)]
+pub struct CellCount(Arc<AtomicU32>);
+
+impl CellCount {
+    /// So many were counted.
+    pub fn set(&self, cells: u32) {
+        self.0.store(cells, Ordering::Relaxed);
+    }
+
+    /// As last counted; 0 when that is not known.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The state of a Cell's presence, as far as its keeper knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keeping {
@@ -89,8 +110,10 @@ pub struct Keeping {
     /// Taken just before the last renewal (or grant) was sent that the store answered with a TTL above 0: it can't
     /// expire the key earlier than this plus the TTL, and can any time after.
     pub last_renewal_sent: Option<Sent>,
-    /// The TTL that the store granted.
+    /// The TTL that the store granted, or a shorter one that it is told next: nothing is promised beyond that any more.
     pub ttl: Duration,
+    /// The shortest TTL that there may be.
+    pub least: Duration,
     /// A newer rep of the same machine holds the presence: what runs here is under its fence.
     pub superseded: bool,
 }
@@ -101,6 +124,7 @@ impl Keeping {
     /// TTL is too short for it. Whoever keeps it must act on it by the clock alone: this value is the last that is heard
     /// of a keeper that hangs.
     pub fn fence_deadline(&self) -> Option<BootTime> {
+        fence::reach(self.least).ok()?;
         fence::deadline(self.last_renewal_sent?.boot, self.ttl).ok()
     }
 }
@@ -184,6 +208,8 @@ impl Keeper {
         owner: Owner,
     ) -> Result<Self, KeeperError> {
         store.validate()?;
+        let whole = matches!(store, StoreConfig::Etcd(_));
+        registration.ttl.check(whole)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Config};
 
+use super::ttl::whole_seconds;
 use super::{Presence, PresencePhase, PresenceValue, StoreError};
 use crate::client;
 use crate::metrics::ClientMetrics;
@@ -104,7 +105,7 @@ impl Sighting {
     /// How long it lasts without a renewal.
     pub fn ttl(&self) -> Duration {
         match &self.said {
-            Said::Value(value, _) => Duration::from_secs(value.ttl_seconds.into()),
+            Said::Value(value, _) => value.ttl,
             Said::Nothing | Said::Unreadable => UNREADABLE_TTL,
         }
     }
@@ -193,7 +194,7 @@ pub(crate) fn new_lease(name: &str, kind: &str, holder: &str, ttl: Duration) -> 
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(whole_seconds(ttl)),
+            lease_duration_seconds: Some(lease_duration(ttl)),
             acquire_time: Some(now()),
             renew_time: Some(now()),
             lease_transitions: Some(0),
@@ -218,7 +219,7 @@ pub(crate) fn with_value(stored: &Lease, value: &PresenceValue) -> Lease {
         spec.lease_transitions = Some(spec.lease_transitions.unwrap_or_default() + 1);
         spec.acquire_time = Some(now());
     }
-    spec.lease_duration_seconds = i32::try_from(value.ttl_seconds).ok();
+    spec.lease_duration_seconds = Some(lease_duration(value.ttl));
     spec.renew_time = Some(now());
     lease
 }
@@ -228,8 +229,9 @@ pub(crate) fn now() -> MicroTime {
     MicroTime(Timestamp::now())
 }
 
-fn whole_seconds(ttl: Duration) -> i32 {
-    i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX).max(1)
+/// For people: a whole number of seconds. The exact TTL is in the value.
+fn lease_duration(ttl: Duration) -> i32 {
+    i32::try_from(whole_seconds(ttl)).unwrap_or(i32::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -240,7 +242,7 @@ mod tests {
         PresenceValue {
             cell_id: "a".into(),
             incarnation: "boot-1".into(),
-            ttl_seconds: 5,
+            ttl: Duration::from_secs(5),
             phase: PresencePhase::Draining,
             owner: "o".into(),
             holder: "h".into(),
@@ -294,9 +296,9 @@ mod tests {
         let good = serde_json::to_string(&value()).expect("JSON");
         assert_eq!(saying(good).said, Said::Value(value(), 57));
         let poisons: [Poison; 13] = [
-            |value| value.ttl_seconds = 0,
-            |value| value.ttl_seconds = 3601,
-            |value| value.ttl_seconds = u32::MAX,
+            |value| value.ttl = Duration::from_millis(299),
+            |value| value.ttl = Duration::from_millis(3_600_001),
+            |value| value.ttl = Duration::from_secs(u32::MAX.into()),
             |value| value.epoch = Some(-1),
             |value| value.epoch = Some(i64::MAX),
             |value| value.epoch = Some(1_000_000),

@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod kubernetes;
 pub mod proof;
 pub mod store;
+pub mod ttl;
 pub mod view;
 pub mod watcher;
 
@@ -22,9 +23,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-
-/// The TTLs that are believed, in seconds: those that a rep can be told.
-const TTLS: std::ops::RangeInclusive<u32> = 1..=3600;
 
 /// The longest text in a value, in characters: the CRDs take no longer ones.
 const TEXT: usize = 128;
@@ -59,8 +57,9 @@ pub struct PresenceValue {
     pub cell_id: String,
     /// One life of the Cell's containers; everything recorded under another one is gone.
     pub incarnation: String,
-    /// The TTL the store granted, in seconds.
-    pub ttl_seconds: u32,
+    /// The TTL the store granted.
+    #[serde(rename = "ttlSeconds", with = "ttl::json")]
+    pub ttl: Duration,
     /// Whether the rep is leaving on purpose.
     #[serde(default)]
     pub phase: PresencePhase,
@@ -90,7 +89,7 @@ impl PresenceValue {
     pub(crate) fn is_credible(&self) -> bool {
         let epochs = [Some(self.epoch_base), self.epoch, self.first_epoch];
         let texts = [&self.incarnation, &self.owner, &self.holder];
-        TTLS.contains(&self.ttl_seconds)
+        ttl::TTLS.contains(&self.ttl)
             && epochs
                 .into_iter()
                 .flatten()
@@ -126,11 +125,9 @@ impl Presence {
         self.value.as_ref().map_or(0, |value| value.epoch_base)
     }
 
-    /// The TTL in seconds the rep registered with, where its value can be read.
+    /// The TTL that the rep has now, where its value can be read.
     pub fn ttl(&self) -> Option<Duration> {
-        self.value
-            .as_ref()
-            .map(|value| Duration::from_secs(value.ttl_seconds.into()))
+        self.value.as_ref().map(|value| value.ttl)
     }
 
     /// The phase the rep last published; an unreadable value counts as [`PresencePhase::Held`].

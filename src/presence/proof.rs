@@ -138,7 +138,7 @@ mod tests {
         let value = |holder: &str, phase| PresenceValue {
             cell_id: "a".into(),
             incarnation: "i".into(),
-            ttl_seconds: 5,
+            ttl: Duration::from_secs(5),
             phase,
             owner: "o".into(),
             holder: holder.into(),

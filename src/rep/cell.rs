@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ use super::store::FIELD_MANAGER;
 use super::{RepConfig, RepMetrics};
 use crate::api::{Cell, CellSpec, CellState};
 use crate::client::{CallError, bounded};
-use crate::presence::keeper::KnownEpoch;
+use crate::presence::keeper::{CellCount, KnownEpoch};
+use crate::presence::ttl::Ttl;
 use crate::sync::locked;
 use crate::watching;
 
@@ -74,7 +75,13 @@ pub struct OwnCell {
     pub known_epoch: KnownEpoch,
     /// The greatest epoch under which the Cell was judged lost or gone: whatever is said under it is said too late.
     pub dead_epoch: KnownEpoch,
+    /// How many Cells there are, where the TTL of the presence depends on it.
+    pub cells: CellCount,
+    counts: bool,
 }
+
+/// How often the Cells are counted.
+const COUNT: Duration = Duration::from_secs(60);
 
 /// The counts are written within about a second; so long they must say that nothing is left.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -97,6 +104,8 @@ impl OwnCell {
             told: Arc::new(watch::Sender::default()),
             known_epoch: KnownEpoch::default(),
             dead_epoch: KnownEpoch::default(),
+            cells: CellCount::default(),
+            counts: matches!(config.ttl, Ttl::Auto(_)),
         }
     }
 
@@ -140,7 +149,30 @@ impl OwnCell {
 
     /// Sees to it, for ever, that the object is there and says what this rep says, and hears what operators ask.
     pub async fn look_after(&self, every: Duration) {
-        tokio::join!(self.keep_registered(every), self.watch());
+        tokio::join!(self.keep_registered(every), self.watch(), self.count());
+    }
+
+    /// Counts the Cells, once in a while, if anybody wants to know. Of a list that is cut short the server tells how much is
+    /// left out.
+    async fn count(&self) {
+        if !self.counts {
+            return;
+        }
+        let api = Api::<Cell>::all(self.client.clone());
+        let mut tick = tokio::time::interval(COUNT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match bounded(api.list_metadata(&ListParams::default().limit(1))).await {
+                Ok(list) => {
+                    let more = list.metadata.remaining_item_count.unwrap_or_default();
+                    let cells = i64::try_from(list.items.len()).unwrap_or_default() + more;
+                    self.cells.set(u32::try_from(cells).unwrap_or(u32::MAX));
+                }
+                // As last counted.
+                Err(error) => tracing::debug!(%error, "the Cells can't be counted"),
+            }
+        }
     }
 
     async fn keep_registered(&self, every: Duration) {

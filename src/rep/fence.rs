@@ -68,7 +68,7 @@ impl Actor {
     pub(super) fn can_fence(&self, policy: MissingCellPolicy) -> Result<(), String> {
         match policy {
             MissingCellPolicy::Suspect => Ok(()),
-            MissingCellPolicy::Strict => fence::reach(self.keeping.borrow().ttl)
+            MissingCellPolicy::Strict => fence::reach(self.keeping.borrow().least)
                 .map(drop)
                 .map_err(|error| error.to_string()),
         }

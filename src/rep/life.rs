@@ -5,7 +5,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,8 @@ impl Rep {
         let registration = Registration {
             cell_id: config.cell_id.clone(),
             incarnation,
-            ttl_seconds: config.ttl_seconds,
+            ttl: config.ttl,
+            cells: self.cell.cells.clone(),
             known_epoch: self.cell.known_epoch.clone(),
             dead_epoch: self.cell.dead_epoch.clone(),
             fence: fences(config),
@@ -86,10 +87,7 @@ impl Rep {
         let store = config.presence.clone();
         let keeper = Keeper::start_in(phase, store, registration, owner)?;
         let control = keeper.control;
-        let (holder, ttl) = (
-            keeper.holder,
-            Duration::from_secs(config.ttl_seconds.into()),
-        );
+        let (holder, ttl) = (keeper.holder, config.ttl.first());
         self.tell_witness(&Line::Holds { holder, ttl });
         let follow = presence::follow(keeper.reports, self.metrics.clone());
         let mut follower = tokio::spawn(follow);
@@ -97,10 +95,10 @@ impl Rep {
             Ok(Err(error)) => RepError::Presence(error),
             Ok(Ok(())) | Err(_) => RepError::Presence(KeeperError::Ended),
         };
-        let files = config.fence.clone().map(|files| {
-            let ttl = Duration::from_secs(config.ttl_seconds.into());
-            DeadlineFile::start(files, ttl, control.clone())
-        });
+        let files = config
+            .fence
+            .clone()
+            .map(|files| DeadlineFile::start(files, config.ttl.least(), control.clone()));
         let deadline_file = files.transpose().map_err(|source| RepError::BootId {
             path: procfs::BOOT_ID.into(),
             source,
@@ -242,10 +240,9 @@ impl Rep {
 
 /// Whether what must not run twice is killed here when the presence can't be renewed.
 fn fences(config: &RepConfig) -> bool {
-    let ttl = Duration::from_secs(config.ttl_seconds.into());
     match config.executor {
         // Each instance's supervisor does it.
-        ExecutorKind::Process => fence::reach(ttl).is_ok(),
+        ExecutorKind::Process => fence::reach(config.ttl.least()).is_ok(),
         ExecutorKind::Pods => false,
     }
 }

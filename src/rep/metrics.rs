@@ -35,6 +35,16 @@ pub struct StateLabel {
     pub state: &'static str,
 }
 
+/// The label `direction` of a change of the TTL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabel {
+    /// raised or lowered.
+    pub direction: &'static str,
+}
+
+/// The directions in which a TTL changes.
+const DIRECTIONS: [&str; 2] = ["raised", "lowered"];
+
 /// The states of `diego_rep_containers`.
 pub const CONTAINER_STATES: [&str; 5] =
     ["reserved", "starting", "running", "stopping", "completed"];
@@ -82,7 +92,8 @@ pub struct RepMetrics {
     renewals: Family<ResultLabel, Counter>,
     renewal_duration: Histogram,
     last_renewal: Gauge<f64, AtomicU64>,
-    ttl: Gauge,
+    ttl: Gauge<f64, AtomicU64>,
+    ttl_changes: Family<DirectionLabel, Counter>,
     held: Gauge,
     lost: Family<ReasonLabel, Counter>,
     capacity_memory: Gauge,
@@ -110,6 +121,7 @@ impl RepMetrics {
             renewal_duration: Histogram::new(renewal_buckets),
             last_renewal: Gauge::default(),
             ttl: Gauge::default(),
+            ttl_changes: Family::default(),
             held: Gauge::default(),
             lost: Family::default(),
             capacity_memory: Gauge::default(),
@@ -129,6 +141,10 @@ impl RepMetrics {
             drop(metrics.lost.get_or_create(&ReasonLabel {
                 reason: reason.as_str(),
             }));
+        }
+        for direction in DIRECTIONS {
+            let label = DirectionLabel { direction };
+            drop(metrics.ttl_changes.get_or_create(&label));
         }
         for state in CONTAINER_STATES {
             drop(metrics.containers.get_or_create(&StateLabel { state }));
@@ -166,6 +182,11 @@ impl RepMetrics {
             "Time to live of the presence, as granted",
             Unit::Seconds,
             self.ttl.clone(),
+        );
+        rep.register(
+            "presence_ttl_changes",
+            "Changes of the time to live by a rep that chooses it, by direction",
+            self.ttl_changes.clone(),
         );
         rep.register(
             "presence_held",
@@ -281,14 +302,19 @@ impl RepMetrics {
                 took_over: _,
             } => {
                 self.held.set(1);
-                self.ttl
-                    .set(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+                self.ttl.set(ttl.as_secs_f64());
                 self.last_renewal.set(now);
             }
             KeeperReport::Renewed { took } => {
                 renewal("success");
                 self.renewal_duration.observe(took.as_secs_f64());
                 self.last_renewal.set(now - took.as_secs_f64());
+            }
+            KeeperReport::TtlChanged { from, ttl, why: _ } => {
+                self.ttl.set(ttl.as_secs_f64());
+                let direction = DIRECTIONS[usize::from(ttl < from)];
+                let label = DirectionLabel { direction };
+                self.ttl_changes.get_or_create(&label).inc();
             }
             KeeperReport::RegistrationFailed { kind } | KeeperReport::RenewalFailed { kind } => {
                 renewal(result_of(kind));
@@ -337,7 +363,8 @@ mod tests {
             "diego_rep_presence_renewals_total{result=\"error\"} 0",
             "diego_rep_presence_renewal_duration_seconds_count 0",
             "diego_rep_presence_last_renewal_timestamp_seconds 0.0",
-            "diego_rep_presence_ttl_seconds 0",
+            "diego_rep_presence_ttl_seconds 0.0",
+            "diego_rep_presence_ttl_changes_total{direction=\"lowered\"} 0",
             "diego_rep_presence_held 0",
             "diego_rep_presence_lost_total{reason=\"lease_gone\"} 0",
             "diego_rep_capacity_memory_bytes 0",

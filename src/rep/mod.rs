@@ -43,6 +43,7 @@ use crate::client::CallError;
 use crate::presence::identity::{WorkDirError, WorkDirLock};
 use crate::presence::keeper::KeeperError;
 use crate::presence::store::StoreConfig;
+use crate::presence::ttl::Ttl;
 
 pub use metrics::RepMetrics;
 
@@ -71,7 +72,7 @@ pub struct RepConfig {
     /// What runs the work.
     pub executor: ExecutorKind,
     /// How long the presence lasts without a renewal.
-    pub ttl_seconds: u32,
+    pub ttl: Ttl,
     /// For its identity and its instances' files.
     pub work_dir: PathBuf,
     /// The limit of each log file of an instance, in bytes.

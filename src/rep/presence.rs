@@ -22,6 +22,7 @@ pub async fn follow(
             KeeperReport::Registered { .. }
             | KeeperReport::RegistrationFailed { .. }
             | KeeperReport::Renewed { .. }
+            | KeeperReport::TtlChanged { .. }
             | KeeperReport::RenewalFailed { .. }
             | KeeperReport::Lost { .. }
             | KeeperReport::Superseded

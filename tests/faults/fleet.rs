@@ -12,6 +12,7 @@ use diego_operator::presence::etcd::EtcdConfig;
 use diego_operator::presence::identity::Owner;
 use diego_operator::presence::keeper::{Keeper, KeeperReport, KnownEpoch, Registration};
 use diego_operator::presence::store::StoreConfig;
+use diego_operator::presence::ttl::Ttl;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -121,7 +122,8 @@ async fn register(
     let registration = Registration {
         cell_id: name.to_owned(),
         incarnation: format!("{name}-only"),
-        ttl_seconds: 5,
+        ttl: Ttl::seconds(5),
+        cells: Default::default(),
         known_epoch: KnownEpoch::default(),
         dead_epoch: KnownEpoch::default(),
         fence: false,

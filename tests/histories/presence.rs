@@ -53,7 +53,7 @@ impl PresenceStore {
             value: Some(PresenceValue {
                 cell_id: cell.to_owned(),
                 incarnation: incarnation.to_owned(),
-                ttl_seconds: (TTL / 1000) as u32,
+                ttl: std::time::Duration::from_millis(TTL as u64),
                 phase,
                 owner: String::new(),
                 holder: String::new(),

@@ -6,6 +6,7 @@ mod outage;
 mod reads;
 mod restart;
 pub mod site;
+mod ttl;
 
 use site::Site;
 
@@ -63,6 +64,11 @@ contract! {
         a_value_that_can_not_be_read_is_present_but_unknown,
         reads_and_registrations_are_in_one_order,
         a_roll_call_names_who_is_late_before_it_is_gone,
+    }
+    ttl {
+        a_ttl_that_is_chosen_falls_and_rises_and_nobody_is_lost,
+        no_promise_outlasts_a_shorter_ttl,
+        a_ttl_that_changes_over_a_bad_network_loses_nobody,
     }
     outage {
         a_store_that_is_away_for_longer_than_the_ttl_loses_nobody,

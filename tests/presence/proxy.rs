@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 enum Mode {
     /// Everything passes.
     Open,
+    /// Everything passes so much later.
+    Slow(Duration),
     /// Connections stay, nothing passes; it passes later.
     Frozen,
     /// Connections end, new ones end at once.
@@ -58,6 +61,11 @@ impl Proxy {
 
     pub fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
+    }
+
+    /// Whatever is sent arrives so much later, in either direction.
+    pub fn slow(&self, delay: Duration) {
+        self.mode.send_replace(Mode::Slow(delay));
     }
 
     pub fn freeze(&self) {
@@ -125,6 +133,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::
             .map(|mode| *mode)
         {
             Ok(Mode::Open) => {}
+            Ok(Mode::Slow(delay)) => tokio::time::sleep(delay).await,
             _ => return,
         }
         if to.write_all(&buffer[..length]).await.is_err() {

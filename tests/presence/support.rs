@@ -5,9 +5,10 @@ use std::time::Duration;
 use diego_operator::presence::etcd::{EtcdConfig, key};
 use diego_operator::presence::identity::Owner;
 use diego_operator::presence::keeper::{
-    Keeper, KeeperReport, KnownEpoch, LossReason, Registration,
+    CellCount, Keeper, KeeperReport, KnownEpoch, LossReason, Registration,
 };
 use diego_operator::presence::store::{self, StoreConfig};
+use diego_operator::presence::ttl::Ttl;
 use diego_operator::presence::{Departure, Presence, PresenceEvent};
 use etcd_client::{Client, PutOptions};
 use local_cluster::{Etcd, EtcdOptions};
@@ -238,16 +239,32 @@ impl Rep {
         owner: Owner,
         dead: i64,
     ) -> Self {
+        Self::start_with(config, owner, dead, |registration| {
+            registration.cell_id = cell.into();
+            registration.incarnation = incarnation.into();
+            registration.ttl = Ttl::seconds(ttl);
+        })
+    }
+
+    /// Starts a keeper of Cell "a" that is told something else than usual.
+    pub fn start_with(
+        config: StoreConfig,
+        owner: Owner,
+        dead: i64,
+        change: impl FnOnce(&mut Registration),
+    ) -> Self {
         let dead_epoch = KnownEpoch::default();
         dead_epoch.hear(dead);
-        let registration = Registration {
-            cell_id: cell.into(),
-            incarnation: incarnation.into(),
-            ttl_seconds: ttl,
+        let mut registration = Registration {
+            cell_id: "a".into(),
+            incarnation: "life-1".into(),
+            ttl: Ttl::seconds(5),
+            cells: CellCount::default(),
             known_epoch: KnownEpoch::default(),
             dead_epoch: dead_epoch.clone(),
             fence: false,
         };
+        change(&mut registration);
         let keeper = Keeper::start(config, registration, owner).expect("the keeper starts");
         Self {
             keeper,

@@ -144,6 +144,7 @@ fn renewed(ttl: Duration) -> Keeping {
             boot: boottime::now(),
         }),
         ttl,
+        least: ttl,
         ..Keeping::default()
     }
 }

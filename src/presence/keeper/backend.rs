@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 
 use super::super::{PresencePhase, PresenceValue, StoreError};
 use super::decide::{Claim, Found};
+use super::pace::Grain;
 use super::{KeeperError, LossReason, Registration, Sent};
 
 /// What a registration says of those before it.
@@ -21,6 +22,8 @@ pub(super) struct Epochs {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ask<'a> {
     pub registration: &'a Registration,
+    /// The TTL to ask for.
+    pub ttl: Duration,
     pub owner: &'a str,
     /// The token of this process.
     pub holder: &'a str,
@@ -58,7 +61,7 @@ impl<'a> Ask<'a> {
         PresenceValue {
             cell_id: self.registration.cell_id.clone(),
             incarnation: self.registration.incarnation.clone(),
-            ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
+            ttl,
             phase: self.phase,
             owner: self.owner.to_owned(),
             holder: self.holder.to_owned(),
@@ -112,6 +115,14 @@ where
     }
 }
 
+/// What asking for another TTL came to.
+pub(super) enum Changed {
+    /// The presence lasts as long as [`Held::ttl`] says now, counted from this moment.
+    Done(Sent),
+    /// Everything is as before: the key was written by others meanwhile, or the store does no shorter TTL than this one.
+    No(Option<Duration>),
+}
+
 /// What a renewal came to.
 pub(super) enum Answer {
     /// The lease runs again from about now.
@@ -135,8 +146,23 @@ pub(super) trait Backend: Send + 'static {
     /// One try to register: look, decide, and do it in one compare-and-swap.
     async fn attempt(&mut self, ask: &Ask<'_>) -> Result<Attempt, Failure>;
 
-    /// One renewal, connecting included, within `limit`.
-    async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError>;
+    /// What the store makes of a TTL.
+    fn grain(&self) -> Grain;
+
+    /// One renewal, connecting included, within `limit`. First it finds out what is in doubt, as [`Backend::settle`].
+    async fn renew(&mut self, held: &mut Held, limit: Duration) -> Result<Answer, StoreError>;
+
+    /// Asks for another TTL of what is held, under the same epoch and without an end in between. After an error it is not
+    /// known which one there is.
+    async fn change_ttl(
+        &mut self,
+        held: &mut Held,
+        ttl: Duration,
+        limit: Duration,
+    ) -> Result<Changed, StoreError>;
+
+    /// Finds out what became of a change of the TTL that was not answered.
+    async fn settle(&mut self, held: &mut Held, limit: Duration) -> Result<(), StoreError>;
 
     /// Whether the key is still there, where renewals don't tell. `None` without a clear answer.
     async fn is_there(&mut self, held: &Held, limit: Duration) -> Option<bool>;

@@ -122,8 +122,7 @@ pub(super) fn decide(found: Option<&Found>, claim: Claim<'_>) -> Step {
     }
     let silent = |value: &PresenceValue| {
         // Its TTL, not ours: an upgrade may have changed it.
-        let ttl = Duration::from_secs(value.ttl_seconds.into());
-        found.silent >= ttl.mul_f64(HEIR)
+        found.silent >= value.ttl.mul_f64(HEIR)
     };
     let heir = claim.heir.filter(|successor| {
         let value = found.value.as_ref();
@@ -151,7 +150,7 @@ mod tests {
         let value = PresenceValue {
             cell_id: "a".into(),
             incarnation: incarnation.into(),
-            ttl_seconds: 5,
+            ttl: Duration::from_secs(5),
             phase: PresencePhase::Held,
             owner: owner.into(),
             holder: "it".into(),
@@ -271,7 +270,7 @@ mod tests {
                 ..found(owner, "2")
             };
             if let Some(value) = &mut found.value {
-                value.ttl_seconds = ttl;
+                value.ttl = Duration::from_secs(ttl);
             }
             let claim = Claim {
                 heir: Some("boot-2"),

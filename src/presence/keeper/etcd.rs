@@ -2,6 +2,7 @@
 
 mod ending;
 mod lane;
+mod moving;
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,15 @@ use futures::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::etcd::{EtcdConfig, decode_value, key, within};
+use super::super::ttl::Ttl;
 use super::super::{PresencePhase, PresenceValue, StoreError};
-use super::backend::{Answer, Ask, Attempt, Backend, Epochs, Failure, Held};
+use super::backend::{Answer, Ask, Attempt, Backend, Changed, Epochs, Failure, Held};
 use super::decide::{Found, Step, decide, epoch_base};
+use super::pace::Grain;
 use super::{KeeperError, LossReason, RETRY_MIN, Sent};
 use ending::{end_former_life, json};
 use lane::{Lane, Renewal};
+use moving::Moving;
 
 pub(in crate::presence) use ending::revoke;
 
@@ -41,6 +45,8 @@ pub(super) struct EtcdBackend {
     lane: Option<Lane>,
     /// Opens the lane that takes its place when the certificate files change, beside it: the lease must not wait.
     next: Option<AbortOnDropHandle<Lane>>,
+    /// The key may have been moved to another lease: the answer was lost.
+    moving: Option<Moving>,
 }
 
 /// The key, and what a compare-and-swap of it is bound to.
@@ -61,6 +67,7 @@ impl EtcdBackend {
             created: 0,
             lane: None,
             next: None,
+            moving: None,
         }
     }
 
@@ -170,6 +177,7 @@ impl EtcdBackend {
         self.leases = vec![lease];
         self.lane = None;
         self.next = None;
+        self.moving = None;
         Held {
             epoch: value.epoch_base.saturating_add(created),
             value,
@@ -186,27 +194,27 @@ impl EtcdBackend {
         client: &Client,
         ask: &Ask<'_>,
     ) -> Result<(i64, Duration, Sent), Failure> {
-        let asked = ask.registration.ttl_seconds;
-        let sent = Sent::now();
-        let granted = within(TIMEOUT, client.lease_client().grant(asked.into(), None)).await?;
-        if granted.ttl() > i64::from(asked) {
+        let asked = ask.ttl.as_secs();
+        let (lease, ttl, sent) = lease_of(client, ask.ttl).await?;
+        // One that chooses takes what there is.
+        if ttl > ask.ttl && matches!(ask.registration.ttl, Ttl::Fixed(_)) {
             // Nothing hangs on it yet; if this fails, it expires unused.
-            let _unused = revoke(client, granted.id()).await;
-            let minimum = granted.ttl();
+            let _unused = revoke(client, lease).await;
+            let minimum = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
             return Err(Failure::Fatal(KeeperError::TtlBelowMinimum {
                 asked,
                 minimum,
             }));
         }
+        self.note_lease(lease);
+        Ok((lease, ttl, sent))
+    }
+
+    fn note_lease(&mut self, lease: i64) {
         if self.leases.len() >= MAX_LEASES {
             self.leases.remove(0);
         }
-        self.leases.push(granted.id());
-        Ok((
-            granted.id(),
-            Duration::from_secs(granted.ttl().unsigned_abs()),
-            sent,
-        ))
+        self.leases.push(lease);
     }
 
     /// Puts our value under `lease` if `condition` holds; gives the revision at which that was done.
@@ -233,6 +241,15 @@ impl EtcdBackend {
         })?;
         Ok(Some(header.revision()))
     }
+}
+
+/// A lease of this TTL, or of the shortest that the store does, and the moment before it was asked for.
+async fn lease_of(client: &Client, ttl: Duration) -> Result<(i64, Duration, Sent), StoreError> {
+    let asked = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let sent = Sent::now();
+    let granted = within(TIMEOUT, client.lease_client().grant(asked, None)).await?;
+    let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
+    Ok((granted.id(), ttl, sent))
 }
 
 impl Backend for EtcdBackend {
@@ -271,7 +288,16 @@ impl Backend for EtcdBackend {
         }
     }
 
-    async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError> {
+    /// What 1,000 Cells ask for with a TTL of 1.5 s: half a core.
+    fn grain(&self) -> Grain {
+        Grain {
+            whole: true,
+            renewals: 2000,
+        }
+    }
+
+    async fn renew(&mut self, held: &mut Held, limit: Duration) -> Result<Answer, StoreError> {
+        self.settle(held, limit).await?;
         self.change_over(held.lease).await;
         let renewal = Lane::renew(&mut self.lane, &self.config, self.turn, held.lease, limit);
         Ok(match renewal.await? {
@@ -283,8 +309,28 @@ impl Backend for EtcdBackend {
         })
     }
 
+    async fn change_ttl(
+        &mut self,
+        held: &mut Held,
+        ttl: Duration,
+        limit: Duration,
+    ) -> Result<Changed, StoreError> {
+        self.settle(held, limit).await?;
+        within(limit, self.try_move(held, ttl)).await
+    }
+
+    async fn settle(&mut self, held: &mut Held, limit: Duration) -> Result<(), StoreError> {
+        match self.moving {
+            Some(_) => within(limit, self.try_settle(held)).await,
+            None => Ok(()),
+        }
+    }
+
     /// A lease outlives its key if somebody deletes that by hand.
     async fn is_there(&mut self, held: &Held, limit: Duration) -> Option<bool> {
+        if self.moving.is_some() {
+            return None;
+        }
         let lane = self.lane.as_ref()?;
         let holds = lane.holds(&self.key, self.created, held.lease, limit);
         holds.await.ok()

@@ -20,8 +20,9 @@ use super::super::kubernetes::{
     CELL, KubernetesConfig, Said, Sighting, lease_name, new_lease, now, with_value,
 };
 use super::super::{PresencePhase, PresenceValue, StoreError};
-use super::backend::{Answer, Ask, Attempt, Backend, Epochs, Failure, Held};
+use super::backend::{Answer, Ask, Attempt, Backend, Changed, Epochs, Failure, Held};
 use super::decide::{Found, Step, decide, epoch_base};
+use super::pace::Grain;
 use super::{KeeperError, LossReason, RETRY_MIN, Sent};
 use lease::{is_of, is_released, says, unless_changed};
 
@@ -150,7 +151,7 @@ impl LeaseBackend {
         epoch: i64,
         took_over: bool,
     ) -> Result<Attempt, Failure> {
-        let ttl = Duration::from_secs(ask.registration.ttl_seconds.into());
+        let ttl = ask.ttl;
         let value = ask.value(ttl, epochs, Some(epoch));
         let sent = Sent::now();
         let Some(lease) = self.replace(lease, &value).await? else {
@@ -222,8 +223,7 @@ impl Backend for LeaseBackend {
             Some(lease) => lease,
             None => {
                 let leases = self.leases()?;
-                let ttl = Duration::from_secs(ask.registration.ttl_seconds.into());
-                let lease = new_lease(&self.name, CELL, ask.holder, ttl);
+                let lease = new_lease(&self.name, CELL, ask.holder, ask.ttl);
                 let made = within(TIMEOUT, leases.create(&PostParams::default(), &lease)).await;
                 match unless_changed(made)? {
                     Some(lease) => lease,
@@ -258,7 +258,15 @@ impl Backend for LeaseBackend {
         }
     }
 
-    async fn renew(&mut self, held: &Held, limit: Duration) -> Result<Answer, StoreError> {
+    /// What 300 Cells ask for with a TTL of 4.5 s: a third of what Kubernetes reckons with for 5,000 nodes.
+    fn grain(&self) -> Grain {
+        Grain {
+            whole: false,
+            renewals: 200,
+        }
+    }
+
+    async fn renew(&mut self, held: &mut Held, limit: Duration) -> Result<Answer, StoreError> {
         match self.patch(held, limit).await {
             Ok(Some(lease)) if says(&lease, held) => {
                 self.troubled = 0;
@@ -278,6 +286,21 @@ impl Backend for LeaseBackend {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// By compare-and-swap of the whole object. Written twice it is the same, so an answer that was lost does no harm.
+    async fn change_ttl(
+        &mut self,
+        held: &mut Held,
+        ttl: Duration,
+        limit: Duration,
+    ) -> Result<Changed, StoreError> {
+        within(limit, self.try_ttl(held, ttl)).await
+    }
+
+    /// Nothing is ever in doubt.
+    async fn settle(&mut self, _held: &mut Held, _limit: Duration) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Every renewal tells.
@@ -337,6 +360,24 @@ impl Backend for LeaseBackend {
 }
 
 impl LeaseBackend {
+    async fn try_ttl(&mut self, held: &mut Held, ttl: Duration) -> Result<Changed, StoreError> {
+        let sent = Sent::now();
+        let Some(lease) = self.get().await? else {
+            return Ok(Changed::No(None));
+        };
+        let seen = Sighting::of(&lease).map(|seen| seen.said);
+        let ours = lease.metadata.uid == self.uid && says(&lease, held);
+        let Some(Said::Value(value, _)) = seen.filter(|_| ours) else {
+            return Ok(Changed::No(None));
+        };
+        let value = PresenceValue { ttl, ..value };
+        if self.replace(&lease, &value).await?.is_none() {
+            return Ok(Changed::No(None));
+        }
+        (held.ttl, held.value.ttl) = (ttl, ttl);
+        Ok(Changed::Done(sent))
+    }
+
     /// `None` when the Lease changed meanwhile.
     async fn try_phase(
         &mut self,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::super::StoreError;
 use super::super::etcd::ConfigError;
+use super::super::ttl::TtlError;
+use super::pace::Reason;
 
 /// Why an exchange with the store did not do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +49,15 @@ pub enum KeeperReport {
         /// From before it was sent until its answer.
         took: Duration,
     },
+    /// The store took another TTL, under the same epoch; chosen by [`Ttl::Auto`](super::super::ttl::Ttl::Auto).
+    TtlChanged {
+        /// The one before.
+        from: Duration,
+        /// The one that counts now.
+        ttl: Duration,
+        /// Why it was chosen.
+        why: Reason,
+    },
     /// A renewal was not answered, or refused for now; the next try follows, on another connection unless it was answered.
     RenewalFailed {
         /// In which way.
@@ -85,6 +96,9 @@ pub enum KeeperError {
     /// The options can't work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The store does no such TTL.
+    #[error(transparent)]
+    Ttl(#[from] TtlError),
     /// The operating system gave no thread.
     #[error("the presence keeper can't be started: {0}")]
     Thread(String),
@@ -95,7 +109,7 @@ pub enum KeeperError {
     )]
     TtlBelowMinimum {
         /// As asked for, in seconds.
-        asked: u32,
+        asked: u64,
         /// What the store made of it, in seconds.
         minimum: i64,
     },

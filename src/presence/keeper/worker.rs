@@ -1,5 +1,6 @@
 //! The keeper's thread: registers, hands over to [`keeping`], and begins anew when the key is lost.
 
+mod adapting;
 mod keeping;
 
 use std::ops::ControlFlow;
@@ -9,12 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::super::PresencePhase;
+use super::super::ttl::Ttl;
 use super::backend::{Ask, Attempt, Backend, Epochs, Failure, Held};
 use super::decide::Found;
+use super::pace::{Change, Pace};
 use super::{
     Command, FailureKind, KeeperError, KeeperReport, Keeping, LossReason, RETRY_MIN, Registration,
 };
 use crate::backoff::{Backoff, chance};
+use crate::converge::fence::BootTime;
 use keeping::Outcome;
 
 /// How often another's key is looked at while waiting for its end: so soon after it ends this Cell is back.
@@ -65,6 +69,12 @@ pub(super) struct Worker<B> {
     last_epoch: i64,
     /// How the key was lost, while that is not told yet.
     lost: Option<LossReason>,
+    /// Chooses the TTL, where that is not fixed.
+    pace: Option<Pace>,
+    /// A TTL that the store may or may not have taken: it did not answer.
+    unsure: Option<Change>,
+    /// The latest deadline that was published: the store must not let go before it.
+    promised: Option<BootTime>,
     wires: Wires,
 }
 
@@ -82,8 +92,18 @@ impl<B: Backend> Worker<B> {
         me: Identified,
         wires: Wires,
     ) -> Self {
+        let pace = match registration.ttl {
+            Ttl::Fixed(_) => None,
+            Ttl::Auto(bounds) => {
+                let first = registration.ttl.first();
+                Some(Pace::new(bounds, backend.grain(), first, Instant::now()))
+            }
+        };
         Self {
             backend,
+            pace,
+            unsure: None,
+            promised: None,
             registration,
             me,
             phase: PresencePhase::Held,
@@ -181,8 +201,10 @@ impl<B: Backend> Worker<B> {
 
     /// The backend, and what it is asked.
     fn ask(&mut self) -> (&mut B, Ask<'_>) {
+        let first = self.registration.ttl.first();
         let ask = Ask {
             registration: &self.registration,
+            ttl: self.pace.as_ref().map_or(first, Pace::ttl),
             owner: &self.me.owner,
             holder: &self.me.holder,
             phase: self.phase,
@@ -198,7 +220,7 @@ impl<B: Backend> Worker<B> {
 
     /// Tries until the key is ours, however long the store is away.
     async fn register(&mut self) -> Result<ControlFlow<Ending, Held>, KeeperError> {
-        let ttl = Duration::from_secs(self.registration.ttl_seconds.into());
+        let ttl = self.ask().1.ttl;
         let mut backoff = Backoff::new(RETRY_MIN, ttl / 3);
         let (mut failing, mut told) = (false, false);
         // When another's key has to be gone.
@@ -215,7 +237,8 @@ impl<B: Backend> Worker<B> {
                 Ok(Attempt::Refused(found)) if self.is_successors(&found) => {
                     self.superseded(&found);
                     (failing, until) = (false, None);
-                    (ttl / 5).max(REFUSED_POLL)
+                    // Often enough to see its silence before the controller has.
+                    ttl / 5
                 }
                 Ok(Attempt::Refused(found)) => {
                     self.tell_lost();
@@ -254,6 +277,10 @@ impl<B: Backend> Worker<B> {
 
     fn registered(&mut self, held: &Held) {
         self.me.proof = false;
+        self.unsure = None;
+        if let Some(pace) = &mut self.pace {
+            pace.granted(pace.ttl(), held.ttl, Instant::now());
+        }
         self.epochs = Epochs {
             base: held.value.epoch_base,
             first: Some(held.value.first_epoch.unwrap_or(held.epoch)),
@@ -262,7 +289,7 @@ impl<B: Backend> Worker<B> {
         tracing::info!(
             cell = self.registration.cell_id,
             epoch = held.epoch,
-            ttl = held.ttl.as_secs(),
+            ttl = held.ttl.as_secs_f64(),
             took_over = held.took_over,
             endpoint = self.backend.endpoint(),
             "presence registered"
@@ -272,8 +299,10 @@ impl<B: Backend> Worker<B> {
             epoch: Some(held.epoch),
             last_renewal_sent: Some(held.sent),
             ttl: held.ttl,
+            least: self.registration.ttl.least(),
             superseded: false,
         });
+        self.note_promise();
         self.say(KeeperReport::Registered {
             epoch: held.epoch,
             lease_id: held.lease,
@@ -354,10 +383,7 @@ impl<B: Backend> Worker<B> {
 
 /// How long to wait for another's key to expire.
 fn patience(found: &Found) -> Duration {
-    let ttl = found
-        .value
-        .as_ref()
-        .map(|value| Duration::from_secs(value.ttl_seconds.into()));
+    let ttl = found.value.as_ref().map(|value| value.ttl);
     ttl.unwrap_or(UNREADABLE_TTL) + REFUSED_MARGIN
 }
 

@@ -141,16 +141,19 @@ impl Canary {
 
     async fn beat(&self, store: &KubernetesStore) {
         loop {
+            let began = tokio::time::Instant::now();
             let written = store.write().await;
             let ttl = store.deadlines().shortest_ttl();
             let interval = (ttl / 3).min(INTERVAL);
-            let pause = match written {
-                Ok(()) => interval,
-                Err(error) => error
-                    .retry_after()
-                    .map_or(RETRY, |asked| asked.min(interval)),
+            let next = match written {
+                // From one to the next: what counts is the time between them, not between an answer and the next.
+                Ok(()) => began + interval,
+                Err(error) => {
+                    let asked = error.retry_after();
+                    tokio::time::Instant::now() + asked.map_or(RETRY, |asked| asked.min(interval))
+                }
             };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(next).await;
         }
     }
 

@@ -24,8 +24,8 @@ const GAP: f64 = 0.6;
 /// A rep that did not renew for this part of its TTL is overdue: it renews every third.
 const LATE: f64 = 0.6;
 
-/// Our writes are paced for no shorter TTL than this: one Cell must not make them too hasty for the store.
-const FLOOR: Duration = Duration::from_secs(2);
+/// What is expected of the store is what suits a TTL of this: one Cell with a shorter one must not take it for slow.
+pub(super) const FLOOR: Duration = Duration::from_secs(2);
 
 /// The Leases, and when each is over.
 #[derive(Debug, Default)]
@@ -218,7 +218,7 @@ impl Deadlines {
 
     /// Whether the watch is known to have told of everything up to just now: what it told says who is late.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        let fresh = self.shortest_ttl() / 2;
+        let fresh = self.shortest_ttl().max(FLOOR) / 2;
         let watched = self.watched;
         watched.is_some_and(|at| now.saturating_duration_since(at) <= fresh)
     }
@@ -247,7 +247,7 @@ impl Deadlines {
         let before = self.proof;
         self.proof = before.max(Some(sent));
         let gap = before.map(|before| sent.saturating_duration_since(before));
-        let missed = |ttl: Duration| gap.is_none_or(|gap| gap > ttl.max(FLOOR).mul_f64(GAP));
+        let missed = |ttl: Duration| gap.is_none_or(|gap| gap > ttl.mul_f64(GAP));
         let mut any = false;
         for (cell, entry) in &mut self.cells {
             if let Some(deadline) = &mut entry.deadline
@@ -307,12 +307,11 @@ impl Deadlines {
             .is_some_and(|entry| entry.deadline.is_none())
     }
 
-    /// The shortest TTL of all Cells that are not over: how often the store has to be tried depends on it. It is never so
-    /// short that the store could not be tried as often.
+    /// The shortest TTL of all Cells that are not over: how often the store has to be tried depends on it.
     pub fn shortest_ttl(&self) -> Duration {
         let live = self.cells.values().filter(|entry| entry.deadline.is_some());
         let ttls = live.map(|entry| entry.ttl);
-        ttls.min().unwrap_or(DEFAULT_TTL).max(FLOOR)
+        ttls.min().unwrap_or(DEFAULT_TTL)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::etcd::within;
 use super::super::{Presence, PresenceStore, Reading, RollCall, StoreError};
 use super::canary::Canary;
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, FLOOR};
 use super::{CELL, KubernetesConfig, MARK, Sighting, lease_name, version};
 use crate::sync::locked;
 
@@ -122,7 +122,7 @@ impl KubernetesStore {
         // Soon, so that the next try follows in time; and if that is too soon for this store, not the next time.
         let limit = match self.canary.is_failing() {
             true => TRY_TIMEOUT,
-            false => (self.deadlines().shortest_ttl() / 5).min(TRY_TIMEOUT),
+            false => (self.deadlines().shortest_ttl().max(FLOOR) / 5).min(TRY_TIMEOUT),
         };
         let sent = self.canary.write(limit).await?;
         self.deadlines().wrote(sent, Instant::now());

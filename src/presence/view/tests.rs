@@ -17,7 +17,7 @@ fn valued(cell: &str, epoch: i64, phase: PresencePhase) -> Presence {
     let value = PresenceValue {
         cell_id: cell.into(),
         incarnation: "i".into(),
-        ttl_seconds: 5,
+        ttl: std::time::Duration::from_secs(5),
         phase,
         owner: String::new(),
         holder: String::new(),

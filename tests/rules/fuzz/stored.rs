@@ -21,7 +21,7 @@ fn value() -> Value {
 }
 
 fn values() -> Vec<Vec<u8>> {
-    let small = json!({"cellId": "a", "incarnation": "i", "ttlSeconds": 1});
+    let small = json!({"cellId": "a", "incarnation": "i", "ttlSeconds": 0.5});
     [value(), small]
         .iter()
         .map(|value| value.to_string().into_bytes())
@@ -78,7 +78,7 @@ fn is_sighted(lease: &Lease) {
         return;
     };
     let _ = sighting.last_count();
-    assert!(sighting.ttl() >= Duration::from_secs(1));
+    assert!(sighting.ttl() >= Duration::from_millis(300));
     if let Some(presence) = sighting.presence(1) {
         is_followed(presence, sighting.version.max(1));
     }

@@ -35,7 +35,7 @@ pub fn presence(sandbox: &mut Sandbox, words: &[&str], now: Timestamp) -> Result
             let value = PresenceValue {
                 cell_id: (*name).to_owned(),
                 incarnation: incarnation.unwrap_or_default(),
-                ttl_seconds: 5,
+                ttl: std::time::Duration::from_secs(5),
                 phase: phase.unwrap_or_default(),
                 owner: String::new(),
                 holder: String::new(),

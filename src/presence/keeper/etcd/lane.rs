@@ -94,6 +94,11 @@ impl Lane {
         }
     }
 
+    /// Its connection.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Whether it carries the renewals of this lease.
     pub(super) fn carries(&self, lease: i64) -> bool {
         self.lease == lease

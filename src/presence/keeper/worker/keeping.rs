@@ -31,9 +31,11 @@ pub(super) enum Outcome {
 impl<B: Backend> Worker<B> {
     /// Renews until the key is lost or given back.
     pub(super) async fn keep(&mut self, held: &Held) -> Outcome {
-        let deadline = (held.ttl / 5).min(MAX_ANSWER);
+        let mut deadline = (held.ttl / 5).min(MAX_ANSWER);
         let mut backoff = Backoff::new(RETRY_MIN, held.ttl / 3);
         let mut next = held.sent.at + interval(held.ttl);
+        // When the renewal that is tried was to be sent first.
+        let mut due = next;
         let mut check = Instant::now() + KEY_CHECK;
         // Tries in a row without an answer.
         let mut failures = 0;
@@ -45,20 +47,23 @@ impl<B: Backend> Worker<B> {
                     None => return Outcome::Ended(Ending::Abandoned),
                     Some(Command::SetPhase(phase, done)) => {
                         self.phase = phase;
+                        self.settle(&mut held, deadline).await;
                         writing = Some(self.publish(&held, writing.take(), done));
                     }
                     Some(Command::SetFence(fence, done)) => {
                         self.registration.fence = fence;
                         held.value.fence = fence;
+                        self.settle(&mut held, deadline).await;
                         writing = Some(self.publish(&held, writing.take(), done));
                     }
                     Some(Command::Renew(done)) => {
                         let sent = Sent::now();
                         // What else the answer says is found by the next one.
-                        let renewed = matches!(self.backend.renew(&held, deadline).await, Ok(Answer::Renewed));
+                        let renewed = matches!(self.backend.renew(&mut held, deadline).await, Ok(Answer::Renewed));
                         if renewed {
                             self.renewed(sent, &mut failures);
-                            next = sent.at + interval(held.ttl);
+                            next = sent.at + interval(self.lasts(&held));
+                            due = next;
                         }
                         let _nobody_waits = done.send(renewed);
                     }
@@ -67,6 +72,7 @@ impl<B: Backend> Worker<B> {
                             // What arrives after it would hide that the presence was given back.
                             let _either_way = timeout(RELEASE_BUDGET / 2, writing).await;
                         }
+                        self.settle(&mut held, deadline).await;
                         let given_back = self.give_back(&held).await;
                         self.released(given_back, done);
                         return Outcome::Ended(Ending::Released);
@@ -78,11 +84,23 @@ impl<B: Backend> Worker<B> {
                         return Outcome::Lost(LossReason::LeaseGone);
                     }
                     let sent = Sent::now();
-                    match self.backend.renew(&held, deadline).await {
+                    // One that came too slow is tried again over a new connection, which takes longer.
+                    let limit = match failures {
+                        0 => deadline,
+                        _ => (self.lasts(&held) / 3).min(MAX_ANSWER),
+                    };
+                    match self.backend.renew(&mut held, limit).await {
                         Ok(Answer::Renewed) => {
                             self.renewed(sent, &mut failures);
-                            backoff.reset();
-                            next = sent.at + interval(held.ttl);
+                            let sent = match writing.as_ref().is_none_or(JoinHandle::is_finished) {
+                                true => self.adapt(&mut held, due.elapsed()).await.unwrap_or(sent),
+                                false => sent,
+                            };
+                            let ttl = self.lasts(&held);
+                            deadline = (ttl / 5).min(MAX_ANSWER);
+                            backoff = Backoff::new(RETRY_MIN, ttl / 3);
+                            next = sent.at + interval(ttl);
+                            due = next;
                         }
                         Ok(Answer::Gone(reason)) => return Outcome::Lost(reason),
                         Err(error) => {
@@ -139,6 +157,7 @@ impl<B: Backend> Worker<B> {
         self.wires
             .keeping
             .send_modify(|keeping| keeping.last_renewal_sent = Some(sent));
+        self.note_promise();
         self.say(KeeperReport::Renewed {
             took: sent.at.elapsed(),
         });

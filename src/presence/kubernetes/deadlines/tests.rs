@@ -6,7 +6,7 @@ use super::super::super::{PresencePhase, PresenceValue};
 use super::super::Said;
 use super::*;
 
-const TTL: u32 = 6;
+const TTL: f64 = 6.0;
 
 fn at(start: Instant, seconds: f64) -> Instant {
     start + Duration::from_secs_f64(seconds)
@@ -16,11 +16,11 @@ fn seen(cell: &str, version: i64, epoch: i64) -> Sighting {
     lasting(cell, version, epoch, TTL)
 }
 
-fn lasting(cell: &str, version: i64, epoch: i64, ttl_seconds: u32) -> Sighting {
+fn lasting(cell: &str, version: i64, epoch: i64, ttl_seconds: f64) -> Sighting {
     let value = PresenceValue {
         cell_id: cell.into(),
         incarnation: "i".into(),
-        ttl_seconds,
+        ttl: Duration::from_secs_f64(ttl_seconds),
         phase: PresencePhase::Held,
         owner: "o".into(),
         holder: "h".into(),
@@ -237,12 +237,12 @@ fn a_value_that_vanished_can_not_be_read() {
 fn a_cell_with_a_short_ttl_switches_the_detection_off_for_nobody() {
     let start = Instant::now();
     let mut deadlines = Deadlines::default();
-    deadlines.observe(&lasting("hasty", 1, 1, 1), start);
+    deadlines.observe(&lasting("hasty", 1, 1, 1.0), start);
     deadlines.observe(&seen("dead", 2, 2), start);
-    assert!(deadlines.shortest_ttl() >= FLOOR);
+    assert_eq!(deadlines.shortest_ttl(), Duration::from_secs(1));
     for second in [0.0, 3.0, 6.0, 9.0] {
         deadlines.observe(
-            &lasting("hasty", 10 + second as i64, 1, 1),
+            &lasting("hasty", 10 + second as i64, 1, 1.0),
             at(start, second),
         );
         deadlines.wrote(at(start, second), at(start, second));
@@ -322,7 +322,7 @@ proptest! {
     #[test]
     fn nobody_is_over_who_may_live(events in events()) {
         let start = Instant::now();
-        let ttls = [TTL, 3, 12];
+        let ttls = [TTL, 3.0, 0.5];
         let mut deadlines = Deadlines::default();
         let mut versions = [1i64, 2, 3];
         let mut version = 3;
@@ -360,7 +360,7 @@ proptest! {
                 }
                 Event::Wrote => {
                     for n in 0..3 {
-                        if writes.last().is_some_and(|last| now - last > f64::from(ttls[n]) * GAP) {
+                        if writes.last().is_some_and(|last| now - last > ttls[n] * GAP) {
                             unwell[n] = now;
                         }
                     }
@@ -370,7 +370,7 @@ proptest! {
                 Event::End(n) => {
                     let cell = format!("c{n}");
                     let n = usize::from(n);
-                    let ttl = f64::from(ttls[n]);
+                    let ttl = ttls[n];
                     if deadlines.end(&cell) {
                         prop_assert!(!ended[n], "told twice");
                         ended[n] = true;
