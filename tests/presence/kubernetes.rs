@@ -1,5 +1,7 @@
 //! What is the API server's alone: Leases that do not run out by themselves, and faults in which only some of it works.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diego_operator::presence::identity::Owner;
@@ -182,6 +184,47 @@ async fn a_new_controller_finds_the_dead_a_ttl_later_and_tells_of_each_once() {
     site.catch_up(&mut watch).await;
     assert_eq!(watch.departures("dead"), 1, "{:#?}", watch.seen);
     assert_eq!(watch.departures("lives"), 0);
+}
+
+/// The controller's own clock times it, so it need not be whole seconds; the field for people is.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_half_a_second_the_dead_are_gone_and_the_living_stay_on_busy_processors() {
+    let half = Duration::from_millis(500);
+    let (site, _, leases) = site().await;
+    let mut watch = site.watch().await;
+    let (mut lives, dies) = (lasting(&site, "lives", half), lasting(&site, "dies", half));
+    lives.until_renewed(3).await;
+    let held = watch.until_held("dies").await;
+    assert_eq!(held.ttl(), Some(half));
+    let lease = leases.get(&lease_name("dies")).await.expect("there");
+    let spec = lease.spec.expect("there");
+    assert_eq!(spec.lease_duration_seconds, Some(1));
+    // Loops that leave no processor idle, until the end of the test.
+    let busy = Arc::new(AtomicBool::new(true));
+    for _ in 0..4 {
+        let busy = busy.clone();
+        std::thread::spawn(move || {
+            while busy.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    let last = dies.die().await;
+    let departure = watch.until_gone("dies").await;
+    let after = departure.at - last;
+    assert!(after >= half, "gone {after:?} after the last renewal");
+    assert_eq!(departure.notice, Notice::Timer);
+    lives.until_renewed(20).await;
+    busy.store(false, Ordering::Relaxed);
+    site.catch_up(&mut watch).await;
+    assert_eq!((lives.losses(), watch.departures("lives")), (0, 0));
+}
+
+fn lasting(site: &Site, cell: &str, ttl: Duration) -> Rep {
+    Rep::start_with(site.config(), Owner::Unproven, 0, |registration| {
+        registration.cell_id = cell.into();
+        registration.ttl = ttl.into();
+    })
 }
 
 /// More than are confirmed one by one.
