@@ -44,7 +44,7 @@ pub enum Failure {
     )]
     NoCrds(String),
     /// There is no such object.
-    #[error("{}", not_found(*.kind, .name, .namespace.as_deref(), .near))]
+    #[error("{}", not_found(*.kind, .name, .namespace.as_deref(), .near, .flags))]
     NotFound {
         /// Its kind.
         kind: Kind,
@@ -54,6 +54,8 @@ pub enum Failure {
         namespace: Option<String>,
         /// Names that may have been meant.
         near: Vec<String>,
+        /// The flags that mean this cluster and user.
+        flags: String,
     },
     /// It is not done yet.
     #[error("{0}")]
@@ -192,53 +194,78 @@ impl Right {
     }
 }
 
-impl std::fmt::Display for Right {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Right {
+    /// Who lacks what, and where.
+    pub fn lack(&self) -> String {
         let Right {
             user,
             verb,
             resource,
             namespace,
         } = self;
-        write!(f, "{user} lacks the right to {verb} {resource}")?;
-        let ours = resource.strip_suffix(&format!(".{GROUP}"));
-        let cells = ours == Some("cells");
-        match namespace {
-            Some(namespace) => write!(f, " in namespace {namespace};")?,
-            None if cells => f.write_str(" (they are cluster-wide);")?,
-            None if ours.is_some() => f.write_str(" in all namespaces; try it without -A, or")?,
-            None => f.write_str(";")?,
-        }
-        let role = match (&**verb, cells) {
-            ("get" | "list" | "watch", false) => "view",
-            (_, false) => "edit",
-            (_, true) => "cell-admin",
+        let place = match namespace {
+            Some(namespace) => format!(" in namespace {namespace}"),
+            None if self.is_of_cells() => " (they are cluster-wide)".into(),
+            None if self.is_ours() => " in all namespaces".into(),
+            None => String::new(),
         };
-        write!(
-            f,
-            " ask an administrator for a role with verb {verb} on {resource}"
-        )?;
-        match ours {
-            Some(_) => write!(
-                f,
-                "; the chart has one that ends in -{role} (docs/install.md)"
-            ),
-            None => Ok(()),
+        format!("{user} lacks the right to {verb} {resource}{place}")
+    }
+
+    /// How to get it.
+    pub fn remedy(&self) -> String {
+        let Right { verb, resource, .. } = self;
+        let mut text = format!("ask an administrator for a role with verb {verb} on {resource}");
+        if self.is_ours() {
+            let role = match (&**verb, self.is_of_cells()) {
+                ("get" | "list" | "watch", false) => "view",
+                (_, false) => "edit",
+                (_, true) => "cell-admin",
+            };
+            text += &format!("; the chart has one that ends in -{role} (docs/install.md)");
         }
+        text
+    }
+
+    fn is_ours(&self) -> bool {
+        self.resource.ends_with(&format!(".{GROUP}"))
+    }
+
+    fn is_of_cells(&self) -> bool {
+        self.resource == format!("cells.{GROUP}")
     }
 }
 
-fn not_found(kind: Kind, name: &str, namespace: Option<&str>, near: &[String]) -> String {
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let wide = self.namespace.is_none() && self.is_ours() && !self.is_of_cells();
+        let narrower = if wide { " try it without -A, or" } else { "" };
+        write!(f, "{};{narrower} {}", self.lack(), self.remedy())
+    }
+}
+
+fn not_found(
+    kind: Kind,
+    name: &str,
+    namespace: Option<&str>,
+    near: &[String],
+    flags: &str,
+) -> String {
     let mut text = format!("there is no {} {name}", kind.as_str());
     if let Some(namespace) = namespace {
         text += &format!(" in namespace {namespace}");
     }
     match near {
         [] => match namespace {
-            Some(_) => text += "; choose another namespace with -n",
+            Some(_) => {
+                text += &format!(
+                    "; choose another namespace with -n: kubectl{flags} get {}s.{GROUP} -A shows all",
+                    kind.singular()
+                )
+            }
             None => {
                 text += &format!(
-                    "; kubectl get {}s.{GROUP} shows what there is",
+                    "; kubectl{flags} get {}s.{GROUP} shows what there is",
                     kind.singular()
                 )
             }
@@ -323,6 +350,7 @@ mod tests {
             name: "cel-1".into(),
             namespace: None,
             near: near("cel-1", names()),
+            flags: String::new(),
         };
         assert_eq!(
             failure.to_string(),
