@@ -21,8 +21,8 @@ mod schema;
 use gate::{Gate, Refused};
 use measure::MeasureLayer;
 
-pub use check::{check, check_crds};
 pub(crate) use check::minor_version;
+pub use check::{check, check_crds};
 pub(crate) use schema::{Difference, compare, shortened};
 
 /// How long one call to the API server may take. kube itself never gives up on a read; the recovery budget

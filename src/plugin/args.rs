@@ -97,7 +97,10 @@ impl Cli {
     /// When they do not.
     pub fn check(&self) -> Result<(), Failure> {
         let wrong = |words: &str| Err(Failure::Usage(words.into()));
-        let people = matches!(self.common.output, Format::Table | Format::Wide | Format::Short);
+        let people = matches!(
+            self.common.output,
+            Format::Table | Format::Wide | Format::Short
+        );
         match &self.verb {
             Verb::Retire(_) | Verb::Cancel(_) | Verb::Trace(_) if self.common.all_namespaces => {
                 wrong("-A does not go with names: choose the namespace with -n")

@@ -21,6 +21,7 @@ mod losses;
 mod mirror;
 mod output;
 mod probe;
+mod right;
 mod text;
 mod top;
 mod trace;

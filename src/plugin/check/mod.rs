@@ -9,6 +9,7 @@ mod finding;
 mod read;
 mod rights;
 mod rules;
+mod scrape;
 
 use tokio::time::{Duration, Instant};
 

@@ -5,20 +5,16 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::ask::Asker;
-use super::facts::{
-    Before, Crd, Facts, Monitors, Page, Programs, Read, Scope, Scraped, Server, Words, label,
-    namespace,
-};
+use super::facts::{Before, Crd, Facts, Page, Programs, Read, Scope, Server, Words, label};
 use super::rights;
 use super::rules::release_of;
 use crate::api::{GROUP, VERSION, crds};
@@ -28,16 +24,13 @@ use crate::plugin::failure::Failure;
 use crate::presence::kubernetes::{CELL, MARK};
 
 /// Where the chart is told to be installed: looked at when not all namespaces may be.
-const USUAL_NAMESPACE: &str = "diego-system";
+pub const USUAL_NAMESPACE: &str = "diego-system";
 
 /// Every object of the chart has it.
 const OURS: &str = "app.kubernetes.io/part-of=diego";
 
 /// The object that one release alone can own.
 const INSTALLATION: &str = "diego-operator-installation";
-
-/// Group of the kinds of prometheus-operator.
-const MONITORING: &str = "monitoring.coreos.com";
 
 /// Which part of the cluster is looked at.
 pub struct Where<'a> {
@@ -47,9 +40,12 @@ pub struct Where<'a> {
     pub work: Option<&'a str>,
 }
 
-struct Reader<'a> {
-    ask: Asker,
-    at: &'a Where<'a>,
+/// Reads an installation.
+pub struct Reader<'a> {
+    /// Who asks.
+    pub ask: Asker,
+    /// Which part of it.
+    pub at: &'a Where<'a>,
 }
 
 /// Reads an installation. `server` has answered already.
@@ -176,7 +172,11 @@ where
     }
 }
 
-async fn serves(ask: &Asker, group: &str) -> Read<bool> {
+/// Whether the API server has a group in this version.
+///
+/// # Errors
+/// When it does not say.
+pub async fn serves(ask: &Asker, group: &str) -> Read<bool> {
     match ask.text(&format!("/apis/{group}")).await {
         Ok(_) => Ok(true),
         Err(Failure::Refused(words)) if words.starts_with("404") => Ok(false),
@@ -252,111 +252,5 @@ impl Reader<'_> {
             scope,
             owner: owner.and_then(|role| release_of(&role)),
         }
-    }
-
-    async fn monitors(&self, params: &ListParams) -> Read<Monitors> {
-        if !serves(&self.ask, &format!("{MONITORING}/v1")).await? {
-            return Ok(Monitors::default());
-        }
-        let (services, pods, rules) = futures::try_join!(
-            self.monitors_of("ServiceMonitor", "servicemonitors", params),
-            self.monitors_of("PodMonitor", "podmonitors", params),
-            self.monitors_of("PrometheusRule", "prometheusrules", params),
-        )?;
-        Ok(Monitors {
-            operator: true,
-            services,
-            pods,
-            rules,
-        })
-    }
-
-    async fn monitors_of(&self, kind: &str, plural: &str, params: &ListParams) -> Read<usize> {
-        let resource = ApiResource {
-            group: MONITORING.into(),
-            version: "v1".into(),
-            api_version: format!("{MONITORING}/v1"),
-            kind: kind.into(),
-            plural: plural.into(),
-        };
-        let all = Api::<DynamicObject>::all_with(self.ask.client.clone(), &resource);
-        let found = match self.ask.list(&all, params.clone()).await {
-            Err(Failure::NoRight(_)) => {
-                let space = self.at.own.unwrap_or(USUAL_NAMESPACE);
-                let one = Api::<DynamicObject>::namespaced_with(
-                    self.ask.client.clone(),
-                    space,
-                    &resource,
-                );
-                self.ask.list(&one, params.clone()).await
-            }
-            found => found,
-        };
-        match found {
-            Ok(found) => Ok(found.len()),
-            // One kind of the operator alone is not there.
-            Err(Failure::NoCrds(_)) => Ok(0),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// What a Prometheus of the operator knows. Who may not look for one is not asked to.
-    async fn prometheus(&self) -> Read<Option<Scraped>> {
-        let services = Api::<Service>::all(self.ask.client.clone());
-        let params = ListParams::default().labels("operated-prometheus=true");
-        let found = match self.ask.list(&services, params).await {
-            Err(Failure::NoRight(_)) => return Ok(None),
-            found => found?,
-        };
-        let Some(service) = found.first() else {
-            return Ok(None);
-        };
-        let ports = service
-            .spec
-            .iter()
-            .flat_map(|spec| spec.ports.iter().flatten());
-        let port = ports.map(|port| port.port).next().unwrap_or(9090);
-        let (name, space) = (service.name_any(), namespace(service));
-        let count = async |metric: &str| {
-            let path = format!(
-                "/api/v1/namespaces/{space}/services/{name}:{port}/proxy/api/v1/query?query=count({metric})"
-            );
-            counted(&self.ask.text(&path).await?)
-        };
-        let counts = async {
-            futures::try_join!(
-                count("diego_presence_store_reachable"),
-                count("diego_rep_presence_held")
-            )
-        };
-        Ok(Some(Scraped {
-            counts: counts.await,
-            service: format!("{space}/{name}"),
-        }))
-    }
-}
-
-/// The number in Prometheus' answer to a count; none is 0.
-fn counted(text: &str) -> Read<u64> {
-    let answer: Value = serde_json::from_str(text).unwrap_or_default();
-    if answer["status"] != "success" {
-        let said: String = text.chars().take(200).collect();
-        return Err(Failure::Refused(format!("Prometheus says {said}")));
-    }
-    let value = answer["data"]["result"][0]["value"][1].as_str();
-    Ok(value.and_then(|value| value.parse().ok()).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::counted;
-
-    #[test]
-    fn a_count_of_prometheus_is_read() {
-        let some = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"2"]}]}}"#;
-        assert_eq!(counted(some), Ok(2));
-        let none = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
-        assert_eq!(counted(none), Ok(0));
-        assert!(counted("<html>no</html>").is_err());
     }
 }
