@@ -1,5 +1,7 @@
 //! Before an installation, and with CRDs that are missing or old.
 
+use std::time::{Duration, Instant};
+
 use diego_operator::api::crds;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
@@ -95,6 +97,18 @@ async fn a_cluster_without_crds_or_with_old_ones_is_told_as_such() -> Result<(),
     ));
     assert!(found.has("leader", "failure", &["there is no Lease diego-controller"]));
     assert!(found.has("cells", "failure", &["there are no Cells"]));
+
+    // One that hangs is not waited for.
+    cluster.apiserver().pause();
+    let began = Instant::now();
+    let found = Found::by(&plugin, "").await?;
+    cluster.apiserver().resume();
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(found.has("api-server", "failure", &["does not answer"]));
 
     cluster.stop_apiserver().await;
     let found = Found::by(&plugin, "").await?;
