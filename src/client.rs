@@ -21,7 +21,9 @@ mod schema;
 use gate::{Gate, Refused};
 use measure::MeasureLayer;
 
+pub(crate) use check::minor_version;
 pub use check::{check, check_crds};
+pub(crate) use schema::{Difference, compare, shortened};
 
 /// How long one call to the API server may take. kube itself never gives up on a read; the recovery budget
 /// is five seconds, and a call that took all of it is better made again.

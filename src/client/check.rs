@@ -76,7 +76,7 @@ async fn check_version(server: &str, client: &Client) -> Result<(), ConnectError
 }
 
 /// Major and minor version, whatever a vendor writes after them: `v1.32.1-eks-1234`, `1.33+`.
-fn minor_version(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn minor_version(text: &str) -> Option<(u32, u32)> {
     let text = text.trim();
     let (major, rest) = text.strip_prefix('v').unwrap_or(text).split_once('.')?;
     let end = rest.find(|c: char| !c.is_ascii_digit());

@@ -97,7 +97,10 @@ impl Cli {
     /// When they do not.
     pub fn check(&self) -> Result<(), Failure> {
         let wrong = |words: &str| Err(Failure::Usage(words.into()));
-        let people = matches!(self.common.output, Format::Table | Format::Wide);
+        let people = matches!(
+            self.common.output,
+            Format::Table | Format::Wide | Format::Short
+        );
         match &self.verb {
             Verb::Retire(_) | Verb::Cancel(_) | Verb::Trace(_) if self.common.all_namespaces => {
                 wrong("-A does not go with names: choose the namespace with -n")
@@ -105,6 +108,13 @@ impl Cli {
             Verb::Distribution(args) if args.watch && !people => wrong(
                 "-w draws for people: leave -o out, or take -o wide; programs watch with kubectl get -w -o json",
             ),
+            Verb::Check(_) if self.common.output == Format::Name => {
+                wrong("check finds no objects with names: take -o table, short, json or yaml")
+            }
+            Verb::Check(_) => Ok(()),
+            _ if self.common.output == Format::Short => {
+                wrong("-o short is check's: take -o table, wide, json, yaml or name")
+            }
             _ => Ok(()),
         }
     }
@@ -123,6 +133,8 @@ pub enum Format {
     Yaml,
     /// resource/name, for kubectl
     Name,
+    /// Of check: only what isn't right
+    Short,
 }
 
 /// When colours are used.
@@ -139,6 +151,8 @@ pub enum When {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Find out whether all is well, and what to do about what isn't
+    Check(CheckArgs),
     /// Show what runs where: Cells by zone, one block per instance
     Distribution(DistributionArgs),
     /// Show what Cells have and what is used of it
@@ -157,6 +171,29 @@ pub enum Verb {
     Retire(RetireArgs),
     /// Cancel Tasks: those that run are stopped, those that wait never run
     Cancel(CancelArgs),
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Only what must be so before an installation
+    #[arg(long)]
+    pub pre: bool,
+    /// Look again and again until nothing fails, for so long at most, such as 90s, 15m or 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub wait: Option<Duration>,
+    /// Namespace of the controllers [default: where they are found]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub diego_namespace: Option<String>,
+    /// Where the documents are that remedies point to
+    #[arg(
+        long,
+        env = "DIEGO_DOCS",
+        value_name = "URL",
+        default_value = "docs",
+        hide_env_values = true
+    )]
+    pub docs: String,
 }
 
 /// Arguments of `distribution`.

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub one_namespace: String,
     /// The flags that mean this cluster and user, for command lines that are to be pasted: ` --context prod`.
     pub flags: String,
+    /// The same for helm, which has other names for them.
+    pub helm_flags: String,
 }
 
 impl Cluster {
@@ -63,7 +65,8 @@ impl Cluster {
             server: config.cluster_url.to_string(),
             namespace: (!common.all_namespaces).then(|| one_namespace.clone()),
             one_namespace,
-            flags: flags(common),
+            flags: flags(common, ["--kubeconfig", "--context", "--as"]),
+            helm_flags: flags(common, ["--kubeconfig", "--kube-context", "--kube-as-user"]),
         })
     }
 
@@ -224,6 +227,7 @@ impl Cluster {
             name: name.into(),
             namespace,
             near: near(name, others),
+            flags: self.flags.clone(),
         }
     }
 
@@ -282,18 +286,16 @@ impl Cluster {
     }
 }
 
-fn flags(common: &Common) -> String {
+fn flags(common: &Common, names: [&str; 3]) -> String {
     let path = common.kubeconfig.as_ref();
-    let flags = [
-        (
-            "--kubeconfig",
-            path.map(|path| path.to_string_lossy().into_owned()),
-        ),
-        ("--context", common.context.clone()),
-        ("--as", common.user.clone()),
+    let values = [
+        path.map(|path| path.to_string_lossy().into_owned()),
+        common.context.clone(),
+        common.user.clone(),
     ];
-    let set = flags
+    let set = names
         .into_iter()
+        .zip(values)
         .filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
     set.collect()
 }
@@ -316,7 +318,10 @@ mod tests {
 
     #[test]
     fn what_is_pasted_means_the_same_cluster() {
-        let of = |line: &[&str]| flags(&Cli::try_parse_from(line).expect("a command line").common);
+        let of = |line: &[&str]| {
+            let cli = Cli::try_parse_from(line).expect("a command line");
+            flags(&cli.common, ["--kubeconfig", "--context", "--as"])
+        };
         assert_eq!(of(&["kubectl-diego", "top", "-n", "prod"]), "");
         let line = [
             "kubectl-diego",

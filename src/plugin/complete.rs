@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(after("--kubeconfig "), Next::Files);
         assert_eq!(
             words(after("top -o ")),
-            ["table", "wide", "json", "yaml", "name"]
+            ["table", "wide", "json", "yaml", "name", "short"]
         );
         assert_eq!(after("evacuate a --timeout "), Next::Free);
         let flags = words(after("evacuate --"));

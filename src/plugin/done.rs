@@ -47,7 +47,9 @@ impl Done {
     fn render(self, screen: &Screen) -> Result<String, Failure> {
         let now = Timestamp::now();
         match screen.format {
-            Format::Table | Format::Wide => Ok(format!("{} {}\n", self.id, self.result)),
+            Format::Table | Format::Wide | Format::Short => {
+                Ok(format!("{} {}\n", self.id, self.result))
+            }
             // One document each, however many come.
             Format::Yaml => Ok(format!("---\n{}", screen.render(&[self], now)?)),
             Format::Json | Format::Name => screen.render(&[self], now),

@@ -3,6 +3,7 @@
 use kube::core::Status;
 
 use super::kind::Kind;
+use super::right::Right;
 use crate::api::GROUP;
 use crate::client::{CallError, ConnectError};
 
@@ -44,7 +45,7 @@ pub enum Failure {
     )]
     NoCrds(String),
     /// There is no such object.
-    #[error("{}", not_found(*.kind, .name, .namespace.as_deref(), .near))]
+    #[error("{}", not_found(*.kind, .name, .namespace.as_deref(), .near, .flags))]
     NotFound {
         /// Its kind.
         kind: Kind,
@@ -54,6 +55,8 @@ pub enum Failure {
         namespace: Option<String>,
         /// Names that may have been meant.
         near: Vec<String>,
+        /// The flags that mean this cluster and user.
+        flags: String,
     },
     /// It is not done yet.
     #[error("{0}")]
@@ -157,88 +160,28 @@ fn deepest(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// A right that is missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Right {
-    user: String,
-    verb: String,
-    /// With its group.
-    resource: String,
-    namespace: Option<String>,
-}
-
-impl Right {
-    /// Reads it from the API server's own words.
-    fn read(message: &str) -> Option<Right> {
-        let (_, rest) = message.split_once("User \"")?;
-        let (user, rest) = rest.split_once("\" cannot ")?;
-        let (verb, rest) = rest.split_once(" resource \"")?;
-        let (resource, rest) = rest.split_once("\" in API group \"")?;
-        let (group, rest) = rest.split_once('"')?;
-        let namespace = rest
-            .split_once("in the namespace \"")
-            .and_then(|(_, rest)| rest.split_once('"'))
-            .map(|(namespace, _)| namespace.to_owned());
-        let resource = match group {
-            "" => resource.to_owned(),
-            group => format!("{resource}.{group}"),
-        };
-        Some(Right {
-            user: user.into(),
-            verb: verb.into(),
-            resource,
-            namespace,
-        })
-    }
-}
-
-impl std::fmt::Display for Right {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Right {
-            user,
-            verb,
-            resource,
-            namespace,
-        } = self;
-        write!(f, "{user} lacks the right to {verb} {resource}")?;
-        let ours = resource.strip_suffix(&format!(".{GROUP}"));
-        let cells = ours == Some("cells");
-        match namespace {
-            Some(namespace) => write!(f, " in namespace {namespace};")?,
-            None if cells => f.write_str(" (they are cluster-wide);")?,
-            None if ours.is_some() => f.write_str(" in all namespaces; try it without -A, or")?,
-            None => f.write_str(";")?,
-        }
-        let role = match (&**verb, cells) {
-            ("get" | "list" | "watch", false) => "view",
-            (_, false) => "edit",
-            (_, true) => "cell-admin",
-        };
-        write!(
-            f,
-            " ask an administrator for a role with verb {verb} on {resource}"
-        )?;
-        match ours {
-            Some(_) => write!(
-                f,
-                "; the chart has one that ends in -{role} (docs/install.md)"
-            ),
-            None => Ok(()),
-        }
-    }
-}
-
-fn not_found(kind: Kind, name: &str, namespace: Option<&str>, near: &[String]) -> String {
+fn not_found(
+    kind: Kind,
+    name: &str,
+    namespace: Option<&str>,
+    near: &[String],
+    flags: &str,
+) -> String {
     let mut text = format!("there is no {} {name}", kind.as_str());
     if let Some(namespace) = namespace {
         text += &format!(" in namespace {namespace}");
     }
     match near {
         [] => match namespace {
-            Some(_) => text += "; choose another namespace with -n",
+            Some(_) => {
+                text += &format!(
+                    "; choose another namespace with -n: kubectl{flags} get {}s.{GROUP} -A shows all",
+                    kind.singular()
+                )
+            }
             None => {
                 text += &format!(
-                    "; kubectl get {}s.{GROUP} shows what there is",
+                    "; kubectl{flags} get {}s.{GROUP} shows what there is",
                     kind.singular()
                 )
             }
@@ -323,6 +266,7 @@ mod tests {
             name: "cel-1".into(),
             namespace: None,
             near: near("cel-1", names()),
+            flags: String::new(),
         };
         assert_eq!(
             failure.to_string(),

@@ -1,4 +1,4 @@
-//! `kubectl diego`: what runs where, what was lost, and what an operator may do about it, with the rights of the
+//! `kubectl diego`: whether all is well, what runs where, what was lost, and what an operator may do about it, with the rights of the
 //! user's own kubeconfig.
 //!
 //! What is shown is made by pure functions of objects, time and width; `Cluster` talks to the API
@@ -7,6 +7,7 @@
 mod args;
 mod cell_row;
 mod cells;
+mod check;
 mod cluster;
 mod complete;
 mod distribution;
@@ -20,6 +21,7 @@ mod losses;
 mod mirror;
 mod output;
 mod probe;
+mod right;
 mod text;
 mod top;
 mod trace;
@@ -80,6 +82,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let screen = Screen::new(&cli.common);
     let cluster = Cluster::new(&cli.common).await?;
     match &cli.verb {
+        Verb::Check(args) => check::run(&cluster, args, &cli.common, &screen).await,
         Verb::Distribution(args) => distribution::run(&cluster, args, &screen).await,
         Verb::Top(args) => top::run(&cluster, &args.cells, &screen).await,
         Verb::Recoveries(args) => losses::run(&cluster, &args.cells, &screen).await,

@@ -88,7 +88,7 @@ impl Screen {
         };
         let mut text = String::new();
         match self.format {
-            Format::Table | Format::Wide => {
+            Format::Table | Format::Wide | Format::Short => {
                 let wide = self.format == Format::Wide;
                 let is_shown: Vec<bool> = R::HEADS.iter().map(|(_, only)| wide || !only).collect();
                 let heads = R::HEADS.iter().zip(&is_shown).filter(|(_, shown)| **shown);

@@ -12,6 +12,8 @@ pub struct Paint(pub bool);
 pub const RED: &str = "31";
 /// What wants attention.
 pub const YELLOW: &str = "33";
+/// What is well.
+pub const GREEN: &str = "32";
 /// Heads.
 pub const BOLD: &str = "1";
 /// What matters less.

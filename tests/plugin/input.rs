@@ -99,6 +99,22 @@ async fn what_is_wrong_is_named_with_the_remedy() -> Result<(), Failure> {
         assert!(said.contains(words), "{line}: {words}: {said}");
         assert!(said.starts_with("error: "), "{line}: {said}");
     }
+    // What is to be pasted means the same cluster.
+    let path = site.cluster.kubeconfig().display().to_string();
+    for (line, command) in [
+        ("cordon zzz", "get cells.diego.cloudfoundry.org shows"),
+        ("cancel zzz", "get tasks.diego.cloudfoundry.org -A shows"),
+    ] {
+        let said = plugin
+            .fails(&format!("{line} --kubeconfig {path}"), 1)
+            .await?;
+        let whole = format!("kubectl --kubeconfig {path} {command}");
+        assert!(said.contains(&whole), "{line}: {said}");
+    }
+    for line in ["check -o name", "top -o short"] {
+        let said = plugin.fails(line, 2).await?;
+        assert!(said.contains("take -o table"), "{line}: {said}");
+    }
     let cell = site.cells().get("cell-1").await?;
     assert_eq!(cell.spec.unschedulable, None, "nothing was done");
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod cells;
+mod check;
 mod input;
 mod kubectl;
 mod recovery;

@@ -26,7 +26,7 @@ async fn bind(site: &Site, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn allow(site: &Site, name: &str, rules: Value) -> Result<(), Failure> {
+pub async fn allow(site: &Site, name: &str, rules: Value) -> Result<(), Failure> {
     let apply = PatchParams::apply("tests").force();
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": name }, "rules": rules });
     Api::<ClusterRole>::all(site.client.clone())

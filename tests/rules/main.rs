@@ -4,6 +4,7 @@ mod checklist;
 mod fuzz;
 mod generated;
 mod layering;
+mod links;
 mod properties;
 mod scenarios;
 mod settling;

@@ -1,6 +1,6 @@
 //! A TCP proxy that can be cut: what goes through it is lost as on a broken network.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -16,7 +16,12 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy on a free loopback port for `target` (`host:port`).
     pub async fn start(target: String) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_on(IpAddr::V4(Ipv4Addr::LOCALHOST), target).await
+    }
+
+    /// The same on a free port of this address.
+    pub async fn start_on(address: IpAddr, target: String) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let open = watch::Sender::new(true);
         let is_open = open.subscribe();

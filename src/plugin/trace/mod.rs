@@ -67,7 +67,7 @@ pub async fn run(cluster: &Cluster, object: &Object, screen: &Screen) -> Result<
         entry.object = kind.id(name);
     }
     match screen.format {
-        Format::Table | Format::Wide => print(&draw::draw(
+        Format::Table | Format::Wide | Format::Short => print(&draw::draw(
             &entries,
             Timestamp::now(),
             screen.width,
