@@ -44,6 +44,11 @@ if [ -z "$image" ] || [ -n "$e2e" ]; then
 	has openssl || missing+=(openssl)
 	# setpriv starts the servers of the local cluster so that none is left behind; flock guards their build.
 	has setpriv && has flock || missing+=(util-linux)
+	# Often only root's PATH has these directories.
+	PATH=$PATH:/usr/sbin:/sbin
+	# Rows of the fault matrix drop packets on a cable of their own; real nodes have their network and Services by them.
+	has iptables || missing+=(iptables)
+	has ip || missing+=(iproute2)
 fi
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || missing+=(ca-certificates)
 if [ -n "$image" ]; then
@@ -60,9 +65,7 @@ static_busybox() {
 	has busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1
 }
 if [ -n "$e2e" ]; then
-	# Often only root's PATH has these directories.
-	PATH=$PATH:/usr/sbin:/sbin
-	# containerd, with its ctr, and runc start the nodes' containers; the plugins connect them, iptables their Services.
+	# containerd, with its ctr, and runc start the nodes' containers; the plugins connect them.
 	has containerd && has ctr || missing+=(containerd)
 	has runc || missing+=(runc)
 	cni=
@@ -70,8 +73,6 @@ if [ -n "$e2e" ]; then
 		[ ! -e "$dir/bridge" ] || cni=$dir
 	done
 	[ -n "$cni" ] || missing+=(containernetworking-plugins)
-	has iptables || missing+=(iptables)
-	has ip || missing+=(iproute2)
 	has unshare && has nsenter || missing+=(util-linux)
 	# All that the test's Pods run.
 	static_busybox || missing+=(busybox-static)
