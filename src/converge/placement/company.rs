@@ -62,6 +62,9 @@ pub(super) struct Company<'a> {
 /// A process or a Task: all its work is alike.
 type Name<'a> = (bool, &'a Key);
 
+/// Which instance a Pod is, and where.
+type Place<'a> = (Option<i32>, &'a NodeRecord);
+
 /// How many Pods are near, by the value of a label.
 type Counts<'a> = HashMap<&'a str, i64>;
 
@@ -71,10 +74,10 @@ struct Group<'a> {
     likeness: Likeness<'a>,
     needs: &'a PodNeeds,
     tally: Tally<'a>,
-    /// What it is to Pods like itself.
-    to_itself: Ties<'a>,
-    /// What it has already, by instance.
-    own: Vec<(Option<i32>, &'a NodeRecord)>,
+    /// All that it asks to have near means Pods like itself.
+    near_itself: bool,
+    /// What it has already, and what that is to it: its labels may be of another time.
+    own: Vec<(Vec<Place<'a>>, Ties<'a>)>,
     /// What others are to it.
     others: Vec<Other<'a>>,
     /// So many of the others, or of the guards where it asks for nothing, have been looked at.
@@ -142,11 +145,12 @@ impl<'a> Company<'a> {
             return None;
         }
         let mut own = Tally::default();
-        let mine = group.own.iter().filter(|(of, _)| *of == index);
         let mut is_alone = true;
-        for (_, node) in mine {
-            is_alone = false;
-            own.count(&group.to_itself, group.needs, node);
+        for (places, ties) in &group.own {
+            for (_, node) in places.iter().filter(|(of, _)| *of == index) {
+                is_alone = false;
+                own.count(ties, group.needs, node);
+            }
         }
         let is_first = group.is_first(&own);
         let verdict = |bidder: &Bidder<'a>| match (bidder.executor, bidder.node) {
@@ -199,13 +203,17 @@ impl<'a> Group<'a> {
             let Likeness { namespace, of, .. } = other.likeness;
             (namespace, of) == (likeness.namespace, likeness.of)
         };
-        let own = there.iter().filter(is_own);
+        let own = there.iter().filter(is_own).map(|other| {
+            let ties = Ties::between((&likeness, needs), &other.likeness, other.apart);
+            (other.places.clone(), ties)
+        });
+        let own = own.collect();
         Group {
             likeness,
             needs,
             tally: Tally::default(),
-            to_itself: Ties::between((&likeness, needs), &likeness, &needs.apart),
-            own: own.flat_map(|other| other.places.iter().copied()).collect(),
+            near_itself: Ties::between((&likeness, needs), &likeness, &needs.apart).near,
+            own,
             others: Vec::new(),
             seen: 0,
             number,
@@ -282,7 +290,7 @@ impl<'a> Group<'a> {
     /// The first of Pods that ask for each other may go anywhere.
     fn is_first(&self, own: &Tally<'_>) -> bool {
         let all = |counts: &[Counts<'_>]| -> i64 { counts.iter().flat_map(HashMap::values).sum() };
-        self.to_itself.near && all(&self.tally.near) == all(&own.near)
+        self.near_itself && all(&self.tally.near) == all(&own.near)
     }
 }
 

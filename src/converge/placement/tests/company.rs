@@ -172,3 +172,15 @@ fn what_a_slot_has_already_does_not_count_for_it() {
     assert!(outcomes[0].starts_with('a'), "{outcomes:?}");
     assert!(outcomes[1].starts_with(NOWHERE), "{outcomes:?}");
 }
+
+/// Its labels are of another time, or somebody changed them.
+#[test]
+fn what_a_slot_has_already_does_not_count_for_it_whatever_its_labels() {
+    let web = demand("web", &[], &[term("rack", "old")]);
+    let there = [("a1", 0), ("b1", 1)].map(|(on, index)| Other {
+        of: Some(("web".into(), index)),
+        ..other("old", on, &[])
+    });
+    let outcomes = placed_among(&there, &[asked(lrp("web", 0), web)]);
+    assert!(outcomes[0].starts_with('a'), "{outcomes:?}");
+}
