@@ -179,6 +179,7 @@ async fn supervise(
             _ = handlers.terminate.recv() => pass_on(leader, Signal::SIGTERM),
             _ = handlers.interrupt.recv() => pass_on(leader, Signal::SIGINT),
             _ = handlers.hangup.recv() => pass_on(leader, Signal::SIGHUP),
+            _ = handlers.quit.recv() => pass_on(leader, Signal::SIGQUIT),
         }
     }
     let ended = kill_everything(leader, ended).await;
@@ -246,6 +247,7 @@ struct Handlers {
     terminate: Signals,
     interrupt: Signals,
     hangup: Signals,
+    quit: Signals,
 }
 
 impl Handlers {
@@ -255,6 +257,7 @@ impl Handlers {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 }

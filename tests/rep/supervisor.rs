@@ -22,10 +22,15 @@ fn supervise(command: &[&str]) -> Supervised {
 }
 
 pub fn supervise_with(flags: &[&str], command: &[&str]) -> Supervised {
+    supervise_by(Command::new(diego()), flags, command)
+}
+
+/// `program` runs what its further arguments say, with the binary as the first of them, or is that.
+fn supervise_by(mut program: Command, flags: &[&str], command: &[&str]) -> Supervised {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     ours.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     let guid = guid();
-    let child = Command::new(diego())
+    let child = program
         .arg("supervise")
         .args(flags)
         .arg("--")
@@ -167,8 +172,13 @@ fn a_command_that_kills_its_own_group_does_not_hit_the_supervisor() {
 
 #[test]
 fn signals_are_not_ignored_in_the_command() {
+    // As of what a shell without job control starts in the background, or nohup.
+    let mut shell = Command::new("sh");
+    let ignore = "trap '' HUP INT QUIT TERM; exec \"$@\"";
+    shell.args(["-c", ignore, "sh"]).arg(diego());
     // The C library may ignore its own two signals, 32 and 33; the other bits must be 0.
-    let mut supervised = supervise(&["grep", "-q", "^SigIgn:.*[08]0000000$", "/proc/self/status"]);
+    let ignored = ["grep", "-q", "^SigIgn:.*[08]0000000$", "/proc/self/status"];
+    let mut supervised = supervise_by(shell, &[], &ignored);
     supervised.started();
     assert_eq!(supervised.line(), Line::Exited(0));
 }
