@@ -32,8 +32,10 @@ impl Names {
     pub async fn new(dir: &Path) -> Result<Names, Failure> {
         let silent = UdpSocket::bind(SILENT);
         let silent = silent.map_err(|error| format!("a name server at {SILENT}: {error}"))?;
-        let dir = dir.join("names");
-        std::fs::create_dir(&dir)?;
+        let dir = tempfile::Builder::new()
+            .prefix("names-")
+            .tempdir_in(dir)?
+            .keep();
         let (hosts, ready) = (dir.join("hosts"), dir.join("ready"));
         let (address, _) = SILENT.split_once(':').unwrap_or_default();
         let resolver = format!("nameserver {address}\noptions timeout:1 attempts:2\n");

@@ -35,6 +35,8 @@ pub async fn presences(client: Client, log: Log) {
     let mut events = watcher(Api::<Lease>::default_namespaced(client), config).boxed();
     let mut held: BTreeMap<String, Held> = BTreeMap::new();
     let mut hears = false;
+    // When the try under way began, and since when the server may be back: others may have heard it before.
+    let (mut tried, mut away) = (Instant::now(), Instant::now());
     loop {
         let first = held.values().map(|one| one.until).min();
         let first = first.filter(|_| hears);
@@ -47,6 +49,14 @@ pub async fn presences(client: Client, log: Log) {
                 continue;
             }
         };
+        // A watch that broke goes on where it was, or begins anew with a list.
+        let heard = matches!(event, Some(Ok(Event::Apply(_) | Event::InitDone)));
+        if heard && !std::mem::replace(&mut hears, true) {
+            // Who renewed meanwhile is not known: whoever is there has all of its time again.
+            for one in held.values_mut() {
+                one.until = one.until.max(away + one.ttl);
+            }
+        }
         match event {
             Some(Ok(Event::Apply(lease) | Event::InitApply(lease))) => {
                 see(&lease, &mut held, &log);
@@ -62,16 +72,15 @@ pub async fn presences(client: Client, log: Log) {
                 }
             }
             Some(Ok(Event::Init)) => hears = false,
-            // Who renewed meanwhile can't be known: whoever is there has all of its time again.
-            Some(Ok(Event::InitDone)) => {
-                hears = true;
-                for one in held.values_mut() {
-                    one.until = Instant::now() + one.ttl;
-                }
-            }
+            Some(Ok(Event::InitDone)) => {}
             Some(Err(_)) => {
+                // A watch may break although the server is there; where a list fails, it was away when that began.
+                if !hears {
+                    away = tried;
+                }
                 hears = false;
                 sleep(PAUSE).await;
+                tried = Instant::now();
             }
             None => return,
         }
