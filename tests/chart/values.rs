@@ -22,6 +22,15 @@ fn a_wrong_value_is_refused_by_its_name() -> Result<(), Failure> {
         ("presence.store=consul", "presence.store"),
         ("presence.ttlSeconds=0", "presence.ttlSeconds"),
         ("presence.ttlSeconds=five", "presence.ttlSeconds"),
+        (
+            "presence.autoTTL.minSeconds=0.1",
+            "presence.autoTTL.minSeconds",
+        ),
+        // Does not go together with the longest of 30 s.
+        (
+            "presence.autoTTL.minSeconds=31",
+            "presence.autoTTL.minSeconds",
+        ),
         ("rep.minReadySeconds=-1", "rep.minReadySeconds"),
         (
             "presence.etcd.endpoints[0]=etcd:2379",

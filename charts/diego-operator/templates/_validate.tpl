@@ -20,6 +20,10 @@
 {{- fail "presence.etcd.bundled.tls.secretName and presence.etcd.tls.secretName go together: set both or none" }}
 {{- end }}
 {{- end }}
+{{- $auto := $presence.autoTTL }}
+{{- if gt (float64 $auto.minSeconds) (float64 $auto.maxSeconds) }}
+{{- fail (printf "presence.autoTTL.minSeconds %v is more than presence.autoTTL.maxSeconds %v: lower it, or raise the other" $auto.minSeconds $auto.maxSeconds) }}
+{{- end }}
 {{- $election := .Values.controller.leaderElection }}
 {{- if gt (float64 $election.renewDeadlineSeconds) (mulf 0.8 (float64 $election.leaseDurationSeconds)) }}
 {{- fail (printf "controller.leaderElection.renewDeadlineSeconds %v is too long for controller.leaderElection.leaseDurationSeconds %v: it must be at most 4/5 of it" $election.renewDeadlineSeconds $election.leaseDurationSeconds) }}
